@@ -56,7 +56,7 @@ class BooksWatch:
         )
 
     async def run(self) -> None:
-        """Verify at once and then at the interval, for ever."""
+        """Verify at once and then at the interval, forever."""
         while True:
             verified = await self.verify_once()
             await asyncio.sleep(self._every_s if verified else min(self._every_s, RETRY_S))
