@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from trainer.evaluation.diagnostics import Step
@@ -33,6 +34,14 @@ NOTHING: dict[str, None] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 BINS = 10
 MIN_BIN_ROWS = 5
 """The line of a calibration chart joins only bins with this many rows."""
+POINTS = 72
+"""Points per inch: SVG's unit, in which matplotlib also measures text."""
+WIDTH = 4.6
+"""Inches, like the heights."""
+PAD, RIGHT, BOTTOM = 4, 14, 34
+"""Points between a chart's edge and its labels, right of the axes, and below them."""
+X_TICKS = 6
+"""At most so many steps between x's labels, so that long numbers do not touch."""
 MAX_DOTS = 1_000
 MAX_BARS = 20
 MAX_NAME_LENGTH = 28
@@ -148,12 +157,31 @@ def _svg(draw: Callable[[Axes], None], *, height: float = 3.0) -> str:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # The browser's fonts draw the text, so a glyph missing from ours does not matter.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(4.6, height), layout="constrained")
-        draw(figure.add_subplot())
+        figure = Figure(figsize=(WIDTH, height), dpi=POINTS)
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.locator_params(axis="x", nbins=X_TICKS)
+        _make_room(figure, axes)
         figure.savefig(content, format="svg", transparent=True, metadata=NOTHING)
     svg = content.getvalue()
     # HTML implies the namespaces, and the page must not refer to another host.
     return re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg[svg.index("<svg") :])
+
+
+def _make_room(figure: Figure, axes: Axes) -> None:
+    """Set the margins so that nothing is cut off.
+
+    Only the labels of the y axis differ much in size. Matplotlib's own layouts measure everything
+    twice and draw the chart twice.
+    """
+    FigureCanvasAgg(figure)  # measures text
+    labels = axes.yaxis.get_tightbbox() or axes.bbox
+    left = axes.bbox.x0 - labels.x0 + PAD
+    top = max(labels.y1 - axes.bbox.y1, 0) + PAD
+    width, height = figure.bbox.size
+    figure.subplots_adjust(
+        left=left / width, right=1 - RIGHT / width, top=1 - top / height, bottom=BOTTOM / height
+    )
 
 
 def _binned(given: Floats, right: Floats) -> tuple[Floats, Floats, Floats]:
