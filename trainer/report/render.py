@@ -1,5 +1,6 @@
 """`report.html`: what to read before releasing a version. One file without links."""
 
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -54,6 +55,7 @@ def render_report(
     )
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("trainer.report"),
