@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import and_, func, literal, or_, select, text, union_all
+from sqlalchemy import Select, and_, func, literal, or_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import differ, differing, exact, join, labelled
@@ -52,6 +53,16 @@ async def _events(connection: AsyncConnection) -> list[str]:
 
 async def _entries(connection: AsyncConnection) -> list[str]:
     """Check that ledger entries are the sums of what was taken back, by cause and account."""
+    found = await connection.execute(_entry_differences())
+    return [
+        f"corrections: entry {row.entry}, account {row.account}: the ledger and what was taken "
+        f"back differ by {format_amount(labelled(row, 'amount').value())}"
+        for row in found
+    ]
+
+
+@cache
+def _entry_differences() -> Select[Any]:
     amount = exact(EventReversal.amount_low, high=EventReversal.amount_high)
     reversals: Any = select(
         func.coalesce(EventReversal.entry_id, 0).label("entry"),
@@ -75,17 +86,34 @@ async def _entries(connection: AsyncConnection) -> list[str]:
     total = labelled(both.c, "amount").total().named("amount")
     sums = select(*keys, *total).group_by(*keys).subquery()
     order = (text("entry"), text("account"), text("cause"))
-    found = await connection.execute(differing(sums, "amount").order_by(*order))
-    return [
-        f"corrections: entry {row.entry}, account {row.account}: the ledger and what was taken "
-        f"back differ by {format_amount(labelled(row, 'amount').value())}"
-        for row in found
-    ]
+    return differing(sums, "amount").order_by(*order)
 
 
 async def _sums(connection: AsyncConnection) -> list[str]:
     """Check the sums of what was taken back, by line, and what of it returned to the balance."""
-    by_line = await connection.execute(missing_sums())
+    by_line = await connection.execute(_missing_sums())
+    by_account = await connection.execute(_returned_differences())
+    return [
+        *(
+            f"corrections: account {row.account}, {row.period}, model {row.model}: the sum of what "
+            f"was taken back lacks {format_amount(labelled(row, 'more').value())}"
+            for row in by_line
+        ),
+        *(
+            f"corrections: account {row.account}: the ledger and what returned to the balance "
+            f"differ by {format_amount(labelled(row, 'amount').value())}"
+            for row in by_account
+        ),
+    ]
+
+
+@cache
+def _missing_sums() -> Select[Any]:
+    return missing_sums()
+
+
+@cache
+def _returned_differences() -> Select[Any]:
     returned = exact(ReversedLine.returned_low, high=ReversedLine.returned_high)
     posted = exact(LedgerPosting.amount_low, high=LedgerPosting.amount_high)
     both = union_all(
@@ -99,19 +127,7 @@ async def _sums(connection: AsyncConnection) -> list[str]:
     ).subquery()
     total = labelled(both.c, "amount").total().named("amount")
     sums = select(both.c.account, *total).group_by(both.c.account).subquery()
-    by_account = await connection.execute(differing(sums, "amount").order_by(text("account")))
-    return [
-        *(
-            f"corrections: account {row.account}, {row.period}, model {row.model}: the sum of what "
-            f"was taken back lacks {format_amount(labelled(row, 'more').value())}"
-            for row in by_line
-        ),
-        *(
-            f"corrections: account {row.account}: the ledger and what returned to the balance "
-            f"differ by {format_amount(labelled(row, 'amount').value())}"
-            for row in by_account
-        ),
-    ]
+    return differing(sums, "amount").order_by(text("account"))
 
 
 async def _notes(connection: AsyncConnection) -> list[str]:

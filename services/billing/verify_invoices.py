@@ -1,9 +1,10 @@
 """Verify invoices: unchanged, numbered without gaps, and the sums of the events they bill."""
 
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
-from sqlalchemy import String, and_, cast, func, select, text, union_all
+from sqlalchemy import Select, String, and_, cast, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from services.billing import amounts
@@ -121,6 +122,16 @@ async def _numbers(connection: AsyncConnection) -> list[str]:
 
 async def _usage(connection: AsyncConnection) -> list[str]:
     """Check that the lines of invoiced months add up to the events, to the last 10⁻⁹."""
+    found = await connection.execute(_usage_differences())
+    return [
+        f"invoices: account {row.account}, {row.period}, model {row.model}: usage events and lines "
+        f"differ by {format_amount(labelled(row, 'amount').value())}"
+        for row in found
+    ]
+
+
+@cache
+def _usage_differences() -> Select[Any]:
     keys = (UsageEvent.account, UsageEvent.period, UsageEvent.model, UsageEvent.price_id)
     events = (
         select(
@@ -152,12 +163,7 @@ async def _usage(connection: AsyncConnection) -> list[str]:
     by = [both.c[name] for name in names]
     sums = [part for name in _SUMS for part in labelled(both.c, name).total().named(name)]
     differences = differing(select(*by, *sums).group_by(*by).subquery(), *_SUMS)
-    found = await connection.execute(differences.order_by(*map(text, names)))
-    return [
-        f"invoices: account {row.account}, {row.period}, model {row.model}: usage events and lines "
-        f"differ by {format_amount(labelled(row, 'amount').value())}"
-        for row in found
-    ]
+    return differences.order_by(*map(text, names))
 
 
 async def _entries(connection: AsyncConnection) -> list[str]:

@@ -5,6 +5,7 @@ sums compare it with the usage events and credits that name it.
 """
 
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, case, func, literal, select, text, union_all
@@ -24,8 +25,8 @@ async def verify_ledger(connection: AsyncConnection) -> list[str]:
     return [
         *await _entries(connection),
         *await _orphans(connection),
-        *await _usage(connection, what=LedgerPosting.account, by="account"),
-        *await _usage(connection, what=LedgerPosting.model, by="model"),
+        *await _usage(connection, by="account"),
+        *await _usage(connection, by="model"),
         *await _credits(connection),
     ]
 
@@ -90,8 +91,19 @@ async def _orphans(connection: AsyncConnection) -> list[str]:
     return [f"ledger: entry {entry} is missing, but has postings" for (entry,) in found]
 
 
-async def _usage(connection: AsyncConnection, *, what: Any, by: str) -> list[str]:
+async def _usage(connection: AsyncConnection, *, by: str) -> list[str]:
     """Check that usage entries are the sums of their events, by account or by model."""
+    found = await connection.execute(_usage_differences(by))
+    return [
+        f"ledger: entry {row.entry or OPENING}: {row.ledger}, {by} {row.owner}: differs from the "
+        f"usage events by {format_amount(labelled(row, 'amount').value())}"
+        for row in found
+    ]
+
+
+@cache
+def _usage_differences(by: str) -> Select[Any]:
+    what = LedgerPosting.account if by == "account" else LedgerPosting.model
     amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high).total()
     ledger: ColumnElement[str] = case(
         (Plan.billing == "prepaid", literal("prepaid")), else_=literal("receivable")
@@ -113,27 +125,27 @@ async def _usage(connection: AsyncConnection, *, what: Any, by: str) -> list[str
         .join(Plan, Plan.id == Price.plan_id)
         .group_by(UsageEvent.entry_id, Plan.billing, owner)
     )
-    found = await _differing(connection, events, _negative_postings("usage", what, kept))
-    return [
-        f"ledger: entry {row.entry or OPENING}: {row.ledger}, {by} {row.owner}: differs from the "
-        f"usage events by {format_amount(labelled(row, 'amount').value())}"
-        for row in found
-    ]
+    return _differing(events, _negative_postings("usage", what, kept))
 
 
 async def _credits(connection: AsyncConnection) -> list[str]:
     """Check that the entries of credits are what was credited."""
-    amount = exact(Credit.amount_low, high=Credit.amount_high).minus()
-    credits = _line(func.coalesce(Credit.entry_id, 0), literal("prepaid"), Credit.account, amount)
-    postings = _negative_postings(
-        "credit", LedgerPosting.account, LedgerPosting.ledger != "promotional"
-    )
-    found = await _differing(connection, credits, postings)
+    found = await connection.execute(_credit_differences())
     return [
         f"ledger: entry {row.entry or OPENING}: {row.ledger}, account {row.owner}: differs from "
         f"the credits by {format_amount(labelled(row, 'amount').value())}"
         for row in found
     ]
+
+
+@cache
+def _credit_differences() -> Select[Any]:
+    amount = exact(Credit.amount_low, high=Credit.amount_high).minus()
+    credits = _line(func.coalesce(Credit.entry_id, 0), literal("prepaid"), Credit.account, amount)
+    postings = _negative_postings(
+        "credit", LedgerPosting.account, LedgerPosting.ledger != "promotional"
+    )
+    return _differing(credits, postings)
 
 
 def _negative_postings(kind: str, owner: Any, kept: ColumnElement[bool]) -> Select[Any]:
@@ -155,14 +167,11 @@ def _line(entry: Any, ledger: Any, owner: Any, amount: Exact) -> Select[Any]:
     )
 
 
-async def _differing(
-    connection: AsyncConnection, one: Select[Any], other: Select[Any]
-) -> list[Row[Any]]:
-    """Return the sums of two selections, one of them negated, that are not zero."""
+def _differing(one: Select[Any], other: Select[Any]) -> Select[Any]:
+    """Select the sums of two selections, one of them negated, that are not zero."""
     both = union_all(one, other).subquery()
     keys = (both.c.entry, both.c.ledger, both.c.owner)
     total = labelled(both.c, "amount").total().named("amount")
     sums = select(*keys, *total).group_by(*keys).subquery()
     order = (text("entry"), text("ledger"), text("owner"))
-    found = await connection.execute(differing(sums, "amount").order_by(*order))
-    return list(found)
+    return differing(sums, "amount").order_by(*order)

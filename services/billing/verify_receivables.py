@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Select, and_, or_, select, text, union_all
@@ -224,6 +225,19 @@ async def _accounts(connection: AsyncConnection) -> list[str]:
     That is: invoices, less their credit notes, plus postpaid usage without an invoice, less credits
     that no invoice has used.
     """
+    found = await connection.execute(_account_differences())
+    more = {row.account: labelled(row, "amount").value() for row in found}
+    noted = await _reduced_by_notes(connection)
+    return [
+        f"receivables: account {account}: the ledger differs by "
+        f"{format_amount(difference)} from invoices, credits and usage"
+        for account in sorted(more.keys() | noted.keys())
+        if (difference := more.get(account, 0) + noted.get(account, 0))
+    ]
+
+
+@cache
+def _account_differences() -> Select[Any]:
     months = UsageMonth
     used = exact(months.amount_low, high=months.amount_high)
     of_month = and_(Invoice.account == months.account, Invoice.period == months.period)
@@ -243,15 +257,7 @@ async def _accounts(connection: AsyncConnection) -> list[str]:
     ).subquery()
     total = labelled(both.c, "amount").total().named("amount")
     sums = select(both.c.account, *total).group_by(both.c.account).subquery()
-    found = await connection.execute(differing(sums, "amount").order_by(text("account")))
-    more = {row.account: labelled(row, "amount").value() for row in found}
-    noted = await _reduced_by_notes(connection)
-    return [
-        f"receivables: account {account}: the ledger differs by "
-        f"{format_amount(difference)} from invoices, credits and usage"
-        for account in sorted(more.keys() | noted.keys())
-        if (difference := more.get(account, 0) + noted.get(account, 0))
-    ]
+    return differing(sums, "amount").order_by(text("account"))
 
 
 def _part(account: Any, amount: Exact) -> Select[Any]:

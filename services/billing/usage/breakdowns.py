@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
@@ -68,7 +69,7 @@ async def compare_breakdowns(
     """
     sums: defaultdict[BreakdownKey, Sums] = defaultdict(lambda: NO_USAGE)
     current = None
-    found = await connection.stream(_both(hours))
+    found = await connection.stream(_everything() if hours is None else _both(hours))
     async for row in found:
         if (row.account, row.hour) != current:
             for difference in _not_zero(sums):
@@ -104,6 +105,11 @@ def _values(row: Any) -> Iterator[tuple[str, str]]:
         yield "api_key", row.api_key
     for name, value in orjson.loads(row.tags or "{}").items():
         yield dimension_of_tag(name), value
+
+
+@cache
+def _everything() -> Select[Any]:
+    return _both(None)
 
 
 def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
