@@ -132,6 +132,7 @@ async def test_a_filter_is_read_in_parts(
     assert await verify(database) == []
 
 
+@pytest.mark.any_database
 async def test_a_filter_has_a_window(
     client: AsyncClient, admin: Headers, database: Database
 ) -> None:
@@ -145,6 +146,7 @@ async def test_a_filter_has_a_window(
     assert [each.status_code for each in (nothing, other, all_)] == [409, 409, 201]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "body",
     [
@@ -167,6 +169,7 @@ async def test_a_wrong_one_changes_nothing(
     assert (await adjust(client, admin, key="2", filter={"account": ADA})).json()["skipped"] == 0
 
 
+@pytest.mark.any_database
 async def test_only_an_administrator_may(client: AsyncClient, issuer: Issuer) -> None:
     ada = issuer.headers("usage:read", "billing:manage", account=ADA)
 

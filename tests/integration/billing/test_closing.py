@@ -99,6 +99,7 @@ class TestRun:
         assert limits in ([0], [])
         assert await verify(database) == []
 
+    @pytest.mark.any_database
     async def test_a_month_that_is_not_over_is_refused(self, database: Database) -> None:
         await use(database, 1)
         last_moment = datetime(2026, 10, 31, 23, 59, 59, 999999, tzinfo=UTC)

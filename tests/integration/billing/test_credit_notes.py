@@ -53,6 +53,7 @@ async def test_an_amount_some_lines_and_the_rest(
     assert await verify(database) == []
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -141,6 +142,7 @@ async def test_what_was_paid_from_the_balance_returns_there(
     assert await verify(database) == []
 
 
+@pytest.mark.any_database
 async def test_who_may(client: AsyncClient, admin: Headers, issuer: Issuer, invoice: str) -> None:
     ada = issuer.headers("usage:read", "billing:manage", account=ADA)
     bob = issuer.headers("usage:read", account=BOB)

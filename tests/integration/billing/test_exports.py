@@ -136,6 +136,7 @@ class TestCsv:
             assert access.kind == ("eq_ref" if access.table == "usage_events" else access.kind)
             assert "filesort" not in access.extra
 
+    @pytest.mark.any_database
     async def test_no_cell_is_a_formula(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
@@ -163,6 +164,7 @@ class TestCsv:
             assert answer.text.count("\r\n") == 1
 
 
+@pytest.mark.any_database
 async def test_focus_has_its_mandatory_columns_and_ours(
     app: FastAPI,
     client: AsyncClient,
@@ -327,6 +329,7 @@ class TestWhoMay:
         assert row["account"] == BOB
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "query",
     [

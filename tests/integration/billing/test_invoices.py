@@ -68,6 +68,7 @@ class TestBillingRuns:
             "total": "100",
         }
 
+    @pytest.mark.any_database
     async def test_only_an_administrator_can_run_it(
         self, client: AsyncClient, buyer: Headers
     ) -> None:
@@ -75,6 +76,7 @@ class TestBillingRuns:
 
         assert response.status_code == 403
 
+    @pytest.mark.any_database
     @pytest.mark.parametrize(
         ("body", "status"),
         [

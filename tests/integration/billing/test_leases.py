@@ -99,6 +99,7 @@ async def test_a_lease_fixes_the_currency_so_that_what_is_served_under_it_is_bil
     assert (await client.get("/usage/events/e", headers=ada)).json()["amount"] == "0.0006"
 
 
+@pytest.mark.any_database
 async def test_without_any_plan_the_status_is_no_plan(
     app: FastAPI, open_app: OpenApp, service: Headers
 ) -> None:
@@ -190,6 +191,7 @@ async def test_a_new_prepaid_account_has_no_credit(
     assert (terms.status, terms.billing, terms.granted) == ("no_credit", "prepaid", "0")
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "requests",
     [
@@ -212,6 +214,7 @@ async def test_invalid_requests_are_422(
     assert answer.status_code == 422
 
 
+@pytest.mark.any_database
 class TestVersionBefore:
     """During an upgrade, inference of the version before calls this billing."""
 
@@ -265,6 +268,7 @@ async def test_one_call_takes_a_thousand_accounts(client: AsyncClient, service: 
     assert [each.account for each in terms] == accounts
 
 
+@pytest.mark.any_database
 async def test_only_services_may_request_leases(client: AsyncClient, ada: Headers) -> None:
     assert (await client.post("/leases", content=b"{")).status_code == 401
     assert (await client.post("/leases", headers=ada, content=b"{")).status_code == 403

@@ -90,6 +90,7 @@ async def test_other_months_are_not_read(
     assert {each.key for each in read if each.kind == "range"} in ({index}, set())
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -111,6 +112,7 @@ async def test_a_wrong_request_is_refused(
     assert response.status_code == status
 
 
+@pytest.mark.any_database
 async def test_only_an_administrator_may(client: AsyncClient, issuer: Issuer) -> None:
     ada = issuer.headers("usage:read", "billing:manage", account=ADA)
 

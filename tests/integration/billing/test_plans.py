@@ -161,6 +161,7 @@ class TestList:
         assert [each["name"] for each in own] == ["Local", "On", "Next"]
         assert [each["name"] for each in others] == ["Local"]
 
+    @pytest.mark.any_database
     async def test_an_invalid_token_is_401(self, client: AsyncClient) -> None:
         answer = await client.get("/plans", headers={"Authorization": "Bearer no.such.token"})
 
@@ -212,6 +213,7 @@ class TestAssign:
         assert receipt.json()["amount"] == "2"
         assert (await client.get("/usage/events/now", headers=ada)).json()["amount"] == "0.0006"
 
+    @pytest.mark.any_database
     async def test_a_start_in_the_past_is_422(self, client: AsyncClient, admin: Headers) -> None:
         plan_id = await store(client, admin, OWN)
         past = datetime.now(UTC) - timedelta(seconds=1)
@@ -235,6 +237,7 @@ class TestAssign:
 
         assert (charged.status_code, new.status_code) == (409, 200)
 
+    @pytest.mark.any_database
     @pytest.mark.parametrize(("wanted", "status"), [("unknown", 404), ("é", 422), (1, 422)])
     async def test_an_unknown_plan_is_404_and_an_invalid_id_422(
         self, client: AsyncClient, admin: Headers, wanted: Any, status: int
@@ -243,11 +246,13 @@ class TestAssign:
 
         assert answer.status_code == status
 
+    @pytest.mark.any_database
     async def test_an_invalid_account_is_422(self, client: AsyncClient, admin: Headers) -> None:
         answer = await client.put("/accounts/ada/plan", headers=admin, json={"plan": "p"})
 
         assert answer.status_code == 422
 
+    @pytest.mark.any_database
     async def test_only_administrators_may_assign_plans(
         self, client: AsyncClient, ada: Headers
     ) -> None:

@@ -300,6 +300,7 @@ class TestRequests:
         listed = (await client.get("/recalls", headers=admin)).json()["recalls"]
         assert [each["id"] for each in listed] == [first.json()["id"]]
 
+    @pytest.mark.any_database
     @pytest.mark.parametrize(
         "body", [{}, RECALL | {"reason": ""}, RECALL | {"model": "é"}, RECALL | {"x": 1}]
     )
@@ -313,6 +314,7 @@ class TestRequests:
         assert response.status_code == 422
         assert (await client.get("/recalls", headers=admin)).json() == {"recalls": []}
 
+    @pytest.mark.any_database
     async def test_only_an_administrator_may(self, client: AsyncClient, issuer: Issuer) -> None:
         bob = issuer.headers("usage:read", "billing:manage", account=BOB)
 

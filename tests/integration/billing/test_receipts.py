@@ -84,6 +84,7 @@ class TestList:
         assert (await page(client, ada))["events"] == []
         assert len((await page(client, admin, account=BOB))["events"]) == 1
 
+    @pytest.mark.any_database
     @pytest.mark.parametrize(
         "query",
         [
@@ -103,6 +104,7 @@ class TestList:
 
         assert answer.status_code == 422
 
+    @pytest.mark.any_database
     async def test_anonymous_may_not(self, client: AsyncClient) -> None:
         assert (await client.get("/usage/events")).status_code == 401
 
@@ -124,6 +126,7 @@ class TestCsv:
         assert rows[0]["time"] == "2026-04-01T00:41:39Z"
         assert rows[0]["invoice"] == ""
 
+    @pytest.mark.any_database
     async def test_no_cell_is_a_formula(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:
@@ -140,6 +143,7 @@ class TestCsv:
         assert (row["model"], row["version"], row["client_id"]) == ("'-2+3", "+1", "'=1+1")
         assert (row["rows"], row["amount"], row["currency"]) == ("1", "0.0006", "USD")
 
+    @pytest.mark.any_database
     async def test_without_receipts_there_is_only_the_header(
         self, client: AsyncClient, ada: Headers
     ) -> None:
@@ -198,6 +202,7 @@ class TestOne:
         assert of_ada.status_code == 403
         assert (await client.get("/usage/events", headers=service)).status_code == 403
 
+    @pytest.mark.any_database
     async def test_anonymous_and_other_scopes_may_not(
         self, client: AsyncClient, issuer: Issuer
     ) -> None:

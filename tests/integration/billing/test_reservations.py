@@ -332,6 +332,7 @@ class TestRateLimit:
 
 
 class TestPlans:
+    @pytest.mark.any_database
     @pytest.mark.parametrize(
         "wanted",
         [

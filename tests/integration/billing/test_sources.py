@@ -179,6 +179,7 @@ async def test_in_any_order_of_arrival_the_rest_is_missing(
     assert len(found) == bool(batches)
 
 
+@pytest.mark.any_database
 class TestErrors:
     @pytest.mark.parametrize(
         "said",

@@ -62,6 +62,7 @@ async def test_a_repeat_with_others_is_a_duplicate_and_no_conflict(
     assert (result["duplicates"], result["conflicts"]) == (1, 0)
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "tags",
     [

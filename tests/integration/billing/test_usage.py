@@ -172,6 +172,7 @@ class TestCurrency:
         assert found["total"] == {"requests": 0, "rows": 0, "amount": "0", "currency": "USD"}
         assert found["buckets"] == []
 
+    @pytest.mark.any_database
     async def test_without_a_plan_there_is_none(
         self, app: FastAPI, open_app: OpenApp, ada: Headers
     ) -> None:
@@ -222,6 +223,7 @@ class TestWhoMay:
         assert "no UUID" not in answer.json()["detail"]
 
 
+@pytest.mark.any_database
 @pytest.mark.parametrize(
     "query",
     [
