@@ -41,3 +41,14 @@ async def _account(
 
 Account = Annotated[str, Depends(_account)]
 """The account to read: the caller's own, or the one in `account=`."""
+
+
+async def _managed(
+    caller: Annotated[Caller, Depends(RequireScope("billing:manage"))],
+    account: OtherAccount = None,
+) -> str:
+    return own_or_other(caller, account)
+
+
+ManagedAccount = Annotated[str, Depends(_managed)]
+"""The account whose billing is managed: the caller's own, or the one in `account=`."""

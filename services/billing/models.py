@@ -27,6 +27,7 @@ from services.billing.plans.pricing import Tier
 from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
 
 PLAN_NAME_CHARS = 100
+DESCRIPTION_CHARS = 500
 REASON_CHARS = 500
 TAGS_CHARS = 700
 """Five tags as JSON have at most 671."""
@@ -82,6 +83,9 @@ class Plan(Base):
     rate_burst: Mapped[float | None] = mapped_column(Double)
     public: Mapped[bool] = mapped_column(server_default=false())
     """Whether it is listed for everyone."""
+    description: Mapped[str] = mapped_column(exact_text(DESCRIPTION_CHARS), server_default="")
+    monthly_fee_high: Mapped[int] = high_part()
+    monthly_fee_low: Mapped[int] = mapped_column("monthly_fee", BigInteger, server_default="0")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     prices: Mapped[list["Price"]] = relationship(order_by="Price.position", lazy="raise")
 
@@ -112,6 +116,8 @@ class AccountPlan(Base):
     id: Mapped[int] = mapped_column(Serial, primary_key=True)
     account: Mapped[str] = mapped_column(ascii_id(36))
     plan_id: Mapped[str] = mapped_column(ascii_id(36), ForeignKey("plans.id"))
+    follows_default: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it is on the default plan instead, whichever that is; `plan_id` is a former one."""
     effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -251,6 +257,8 @@ class Period(Base):
 
     id: Mapped[str] = mapped_column(ascii_id(7), primary_key=True)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    bills_fees: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it is closed, and not by the version before, which bills no monthly fees."""
     forced_reason: Mapped[str | None] = mapped_column(exact_text(REASON_CHARS))
     """Why it was closed although usage was missing."""
     invoiced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

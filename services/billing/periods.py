@@ -78,7 +78,7 @@ async def close_period(
     await upsert(session, Period, [{"id": period, "closed_at": None}])
     row = await session.get_one(Period, period, with_for_update=True, populate_existing=True)
     if row.closed_at is None:
-        row.closed_at, row.forced_reason = now, reason
+        row.closed_at, row.forced_reason, row.bills_fees = now, reason, True
 
 
 async def lock_periods(session: AsyncSession, *, wanted: Set[str]) -> Set[str]:

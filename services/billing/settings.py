@@ -55,8 +55,8 @@ def _plan(value: Any) -> PlanCreate | None:
         return value
     text = str(value).strip()
     try:
-        plan = orjson.loads(text if text.startswith("{") else Path(text).read_bytes())
-        return PlanCreate.model_validate(plan)
+        content = orjson.loads(text if text.startswith("{") else Path(text).read_bytes())
+        plan = PlanCreate.model_validate(content)
     except orjson.JSONDecodeError as error:
         raise ValueError("is neither JSON nor a JSON file") from error
     except OSError as error:
@@ -65,6 +65,9 @@ def _plan(value: Any) -> PlanCreate | None:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the plan"
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+    if plan.monthly_fee:  # billing does not learn when an account begins to be on it
+        raise ValueError("monthly_fee: the default plan must have no fee")
+    return plan
 
 
 def _seller(value: Any) -> Any:
@@ -129,7 +132,7 @@ class BillingSettings(PublicUrls):
     folder."""
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
     """The plan of accounts without their own: the JSON of `POST /plans`, or the path of a file with
-    it. If unset, such accounts cannot use models."""
+    it, without a monthly fee. If unset, such accounts cannot use models."""
     seller: Annotated[Party, NoDecode, BeforeValidator(_seller)] = Field(
         default_factory=lambda: NO_SELLER
     )

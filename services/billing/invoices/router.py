@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
 
-from services.billing.callers import Account, OtherAccount, own_or_other
+from services.billing.callers import Account, ManagedAccount
 from services.billing.currencies import UnknownCurrency
 from services.billing.fields import PeriodId
 from services.billing.invoices import closing, service
@@ -57,17 +57,6 @@ async def _pdfs(request: Request) -> InvoicePdfs:
 
 
 AppPdfs = Annotated[InvoicePdfs, Depends(_pdfs)]
-
-
-async def _managed(
-    caller: Annotated[Caller, Depends(RequireScope("billing:manage"))],
-    account: OtherAccount = None,
-) -> str:
-    return own_or_other(caller, account)
-
-
-ManagedAccount = Annotated[str, Depends(_managed)]
-"""The account whose billing is managed: the caller's own, or the one in `account=`."""
 
 
 @router.post(

@@ -60,6 +60,11 @@ async def lock_money(
     return await repository.lock_money(session, accounts=accounts, journals=journals)
 
 
+async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
+    """Return what an account has available and what processes hold of it, at one moment."""
+    return await repository.find_money(session, account=account)
+
+
 async def store_money(
     session: AsyncSession,
     *,

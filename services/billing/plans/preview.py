@@ -1,7 +1,7 @@
-"""Previews of plans: a past month's events, priced again under another plan."""
+"""Previews of plans: a past month's events and fees, priced again under another plan."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +11,7 @@ from services.billing.database import long_snapshot
 from services.billing.fields import PeriodId
 from services.billing.ledger.accounts import find_currencies
 from services.billing.plans import repository
+from services.billing.plans.fees import find_fees, stream_fee_accounts
 from services.billing.plans.pricing import charge
 from services.billing.plans.schemas import PlanCreate, PriceCreate
 from services.billing.plans.service import PlanNotFound, read_plan
@@ -46,7 +47,8 @@ class PlanPreviewRead(BaseModel):
 
     period: str
     accounts: list[AccountPreview] = Field(
-        description="Those with usage in the plan's currency; those that pay least more first."
+        description="Those with usage or a fee in the plan's currency; "
+        "those that pay least more first."
     )
     total: BeforeAfter
 
@@ -80,7 +82,8 @@ class _Replay:
 async def preview(database: Database, *, wanted: PlanPreviewCreate) -> PlanPreviewRead:
     """Replay a month's events under a plan, in the order in which they were accepted.
 
-    They are streamed, so that memory grows with the accounts, not with the events.
+    They are streamed, so that memory grows with the accounts, not with the events. Each account
+    pays the plan's whole monthly fee, instead of what it owes as fees for the month.
 
     Raises:
         PlanNotFound: there is no plan with this id.
@@ -98,9 +101,17 @@ async def preview(database: Database, *, wanted: PlanPreviewCreate) -> PlanPrevi
             before, after = sums.get(account, (0, 0))
             sums[account] = before + amount, after + replay.charge(model, rows)
     currencies = await _currencies(database, sorted(sums))
+    async for account, currency, fees in _fees(database, wanted):
+        before, after = sums.get(account, (0, 0))
+        sums[account] = before + fees, after
+        currencies.setdefault(account, currency)
     if wanted.account in sums and currencies[wanted.account] != plan.currency:
         raise BodyInvalid([{"loc": ["body", "plan"], "msg": "Must be in the account's currency."}])
-    same = {account: each for account, each in sums.items() if currencies[account] == plan.currency}
+    same = {
+        account: (before, after + plan.monthly_fee)
+        for account, (before, after) in sums.items()
+        if currencies[account] == plan.currency
+    }
     return _read(wanted.period, same)
 
 
@@ -129,8 +140,34 @@ async def _find_plan(session: AsyncSession, wanted: str | PlanCreate) -> PlanCre
         raise PlanNotFound()
     read = read_plan(plans[0])
     return PlanCreate.model_construct(
-        name=read.name, currency=read.currency, billing=read.billing, prices=list(read.prices)
+        name=read.name,
+        currency=read.currency,
+        billing=read.billing,
+        prices=list(read.prices),
+        monthly_fee=read.monthly_fee,
     )
+
+
+async def _fees(
+    database: Database, wanted: PlanPreviewCreate
+) -> AsyncGenerator[tuple[str, str, int]]:
+    """Yield the accounts that owe fees for the month, in which currency, and how much."""
+    async for accounts in _fee_accounts(database, wanted):
+        async with database.snapshot() as session:
+            currencies = await find_currencies(session, accounts=accounts)
+            found = await find_fees(
+                session, accounts=accounts, period=wanted.period, currencies=currencies
+            )
+        for account, fees in found.items():
+            yield account, fees[0].plan.currency, sum(fee.amount for fee in fees)
+
+
+async def _fee_accounts(database: Database, wanted: PlanPreviewCreate) -> AsyncGenerator[list[str]]:
+    if wanted.account is not None:
+        yield [wanted.account]
+        return
+    async for accounts in stream_fee_accounts(database, period=wanted.period):
+        yield accounts
 
 
 async def _currencies(database: Database, accounts: list[str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, case, delete, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
@@ -30,6 +30,8 @@ async def add_plan(
         "rate_per_second": limit.per_second if limit else None,
         "rate_burst": limit.burst if limit else None,
         "public": plan.public,
+        "description": plan.description,
+        **amounts.columns("monthly_fee", plan.monthly_fee),
         "created_at": now,
     }
     prices = [
@@ -75,11 +77,14 @@ async def _list(session: AsyncSession, wanted: Select[Plan]) -> list[Plan]:
 
 
 class Assignment(NamedTuple):
-    """From when an account is on a plan."""
+    """From when an account is on a plan; None is the default plan, whichever that is."""
 
     account: str
-    plan_id: str
+    plan_id: str | None
     effective_from: datetime
+
+
+_ASSIGNED = case((AccountPlan.follows_default, None), else_=AccountPlan.plan_id)
 
 
 async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) -> list[Assignment]:
@@ -87,7 +92,7 @@ async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) 
     if not accounts:
         return []
     assignments = await session.execute(
-        select(AccountPlan.account, AccountPlan.plan_id, AccountPlan.effective_from)
+        select(AccountPlan.account, _ASSIGNED, AccountPlan.effective_from)
         .where(AccountPlan.account.in_(sorted(accounts)))
         .order_by(AccountPlan.effective_from, AccountPlan.id)
     )
@@ -96,13 +101,14 @@ async def list_assignments(session: AsyncSession, *, accounts: Collection[str]) 
 
 async def find_in_force(
     session: AsyncSession, *, accounts: Collection[str], at: datetime
-) -> dict[str, tuple[str, str | None]]:
+) -> dict[str, tuple[str | None, str | None]]:
     """Return the plan in force for each account that has one, and the account's currency if fixed.
 
+    None is the default plan.
     It reads less than `list_assignments`, since a lease call reads a thousand accounts at once.
     """
     given = await session.execute(
-        select(AccountPlan.account, AccountPlan.plan_id, Account.currency)
+        select(AccountPlan.account, _ASSIGNED, Account.currency)
         .outerjoin(Account, Account.id == AccountPlan.account)
         .where(AccountPlan.account.in_(sorted(accounts)), AccountPlan.effective_from <= at)
         .order_by(AccountPlan.account, AccountPlan.effective_from, AccountPlan.id)  # as indexed
@@ -144,9 +150,101 @@ async def stream_month(
 
 
 def add_assignment(
-    session: AsyncSession, *, account: str, plan_id: str, effective_from: datetime, now: datetime
+    session: AsyncSession,
+    *,
+    account: str,
+    plan_id: str,
+    follows_default: bool = False,
+    effective_from: datetime,
+    now: datetime,
 ) -> None:
-    """Put an account on a plan, from a moment on."""
+    """Put an account on a plan, from a moment on.
+
+    Args:
+        follows_default: whether it is the default plan instead, whichever that is.
+    """
     session.add(
-        AccountPlan(account=account, plan_id=plan_id, effective_from=effective_from, created_at=now)
+        AccountPlan(
+            account=account,
+            plan_id=plan_id,
+            follows_default=follows_default,
+            effective_from=effective_from,
+            created_at=now,
+        )
     )
+
+
+async def delete_upcoming(session: AsyncSession, *, account: str, now: datetime) -> None:
+    """Forget the plans that an account was to be on later."""
+    upcoming = AccountPlan.account == account, AccountPlan.effective_from > now
+    await session.execute(delete(AccountPlan).where(*upcoming))
+
+
+# -- monthly fees --------------------------------------------------------------------------------
+
+
+class FeePlan(NamedTuple):
+    """What a plan charges for a month, in 10⁻⁹ of the unit."""
+
+    id: str
+    name: str
+    currency: str
+    monthly_fee: int
+
+
+class PlanChange(NamedTuple):
+    """From when an account is on a plan; None is the default plan, which has no fee."""
+
+    account: str
+    effective_from: datetime
+    plan: FeePlan | None
+
+
+async def list_changes(
+    session: AsyncSession | AsyncConnection, *, accounts: Collection[str], before: datetime
+) -> list[PlanChange]:
+    """Return from when accounts are on which plan, in that order, up to a moment."""
+    rows = await session.execute(
+        select(
+            AccountPlan.account,
+            AccountPlan.effective_from,
+            AccountPlan.follows_default,
+            Plan.id,
+            Plan.name,
+            Plan.currency,
+            Plan.monthly_fee_high,
+            Plan.monthly_fee_low,
+        )
+        .join(Plan, Plan.id == AccountPlan.plan_id)
+        .where(AccountPlan.account.in_(sorted(accounts)), AccountPlan.effective_from < before)
+        .order_by(AccountPlan.effective_from, AccountPlan.id)
+    )
+    return [
+        PlanChange(
+            account,
+            moment,
+            None if follows else FeePlan(plan_id, name, currency, amounts.join(high, low)),
+        )
+        for account, moment, follows, plan_id, name, currency, high, low in rows
+    ]
+
+
+async def list_fee_accounts(
+    session: AsyncSession, *, before: datetime, after: str, limit: int
+) -> list[str]:
+    """Return accounts that were put on a plan with a fee before a moment, in order, after one."""
+    has_fee = or_(Plan.monthly_fee_low != 0, Plan.monthly_fee_high != 0)
+    found = await session.scalars(
+        select(AccountPlan.account)
+        .distinct()
+        .join(Plan, Plan.id == AccountPlan.plan_id)
+        .where(
+            AccountPlan.account > after,
+            AccountPlan.effective_from < before,
+            AccountPlan.follows_default.is_(False),
+            has_fee,
+        )
+        .order_by(AccountPlan.account)
+        .limit(limit)
+    )
+    return list(found)

@@ -1,12 +1,13 @@
-"""`/plans` and `/accounts/{account}/plan`."""
+"""`/plans`, `/accounts/{account}/plan` and `/subscription`."""
 
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Path
 
+from services.billing.callers import ManagedAccount
 from services.billing.ledger.accounts import CurrencyFixed
-from services.billing.plans import service
+from services.billing.plans import service, subscriptions
 from services.billing.plans.default import DefaultPlanId
 from services.billing.plans.preview import PlanPreviewCreate, PlanPreviewRead, preview
 from services.billing.plans.schemas import (
@@ -15,6 +16,12 @@ from services.billing.plans.schemas import (
     PlanCreate,
     PlanList,
     PlanRead,
+)
+from services.billing.plans.subscriptions import (
+    CreditLeft,
+    SubscriptionNotFound,
+    SubscriptionRead,
+    SubscriptionUpdate,
 )
 from services.common.contracts import AccountId
 from services.common.db.database import AppDatabase, Snapshot
@@ -27,9 +34,12 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
+from services.common.identity.caller import Caller
 from services.common.identity.guards import OptionalCaller, RequireScope, public
 
 router = new_router(tag="plans")
+
+_errors = (Unauthenticated, InsufficientScope, BodyInvalid, Unavailable)
 
 _admin = [Depends(RequireScope("admin"))]
 
@@ -101,7 +111,7 @@ async def assign_plan(
     now = datetime.now(UTC)
     starts = await in_transaction(
         database,
-        lambda session: service.assign_plan(
+        lambda session: subscriptions.assign_plan(
             session,
             account=account,
             plan_id=body.plan,
@@ -110,3 +120,61 @@ async def assign_plan(
         ),
     )
     return PlanAssigned(account=account, plan=body.plan, effective_from=starts)
+
+
+@router.get("/subscription", responses=error_responses(*_errors, SubscriptionNotFound))
+async def read_subscription(
+    account: ManagedAccount, session: Snapshot, default_plan: DefaultPlanId
+) -> SubscriptionRead:
+    """Return the plan that an account is on, since when, its monthly fee, and what follows."""
+    return await subscriptions.read_subscription(
+        session, account=account, default_plan=default_plan, now=datetime.now(UTC)
+    )
+
+
+@router.put(
+    "/subscription",
+    responses=error_responses(*_errors, service.PlanNotFound, CurrencyFixed, CreditLeft),
+)
+async def subscribe(
+    account: ManagedAccount,
+    body: SubscriptionUpdate,
+    caller: Annotated[Caller, Depends(RequireScope("billing:manage"))],
+    database: AppDatabase,
+    default_plan: DefaultPlanId,
+) -> SubscriptionRead:
+    """Put an account on a public plan from now on; an administrator may choose any plan.
+
+    Requests that were served keep their price. A monthly fee is charged pro rata by UTC day, with
+    the month's invoice: from the first day on a plan to the day before a change. A change that was
+    planned for later is forgotten. 409 if prepaid credit is left that the plan would not use.
+    """
+    now = datetime.now(UTC)
+    return await in_transaction(
+        database,
+        lambda session: subscriptions.subscribe(
+            session,
+            account=account,
+            plan_id=body.plan,
+            may_choose_any="admin" in caller.scopes,
+            default_plan=default_plan,
+            now=now,
+        ),
+    )
+
+
+@router.delete("/subscription", status_code=204, responses=error_responses(*_errors, CreditLeft))
+async def cancel_subscription(
+    account: ManagedAccount, database: AppDatabase, default_plan: DefaultPlanId
+) -> None:
+    """Put an account on the default plan at once.
+
+    The day of the cancellation is not charged. A change that was planned for later is forgotten.
+    """
+    now = datetime.now(UTC)
+    await in_transaction(
+        database,
+        lambda session: subscriptions.cancel(
+            session, account=account, default_plan=default_plan, now=now
+        ),
+    )

@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from services.billing.currencies import KnownCurrency
-from services.billing.models import PLAN_NAME_CHARS
-from services.billing.plans.pricing import Tier
+from services.billing.models import DESCRIPTION_CHARS, PLAN_NAME_CHARS
+from services.billing.plans.pricing import Charge, Tier
 from services.common.contracts import AccountId, Name, RateLimit
 from services.common.times import Instant
 
@@ -28,6 +28,8 @@ _EXAMPLE: JsonDict = {
         }
     ],
     "rate_limit": {"per_second": 50, "burst": 100},
+    "monthly_fee": "10",
+    "description": "For small teams.",
 }
 
 
@@ -61,6 +63,13 @@ class _PlanTerms(BaseModel):
         strict=True,
         description="Whether it is listed for everyone; the default plan always is.",
     )
+    description: str = Field(
+        default="", strict=True, max_length=DESCRIPTION_CHARS, description="For those who choose."
+    )
+    monthly_fee: Charge = Field(
+        default=0,
+        description="Invoiced for each UTC month, pro rata by day; postpaid plans only.",
+    )
 
 
 class PlanCreate(_PlanTerms):
@@ -85,6 +94,13 @@ class PlanCreate(_PlanTerms):
             raise ValueError("a prepaid plan must have one tier per price and no included requests")
         return self
 
+    @model_validator(mode="after")
+    def _fees_are_postpaid(self) -> Self:
+        # An invoice may be issued when the balance is spent or reserved.
+        if self.billing == "prepaid" and self.monthly_fee:
+            raise ValueError("a prepaid plan must have no monthly_fee; fees are invoiced")
+        return self
+
 
 class PriceRead(PriceCreate):
     id: str
@@ -97,6 +113,7 @@ class PlanRead(_PlanTerms):
 
 class PlanListed(PlanRead):
     default: bool = Field(description="Whether accounts without a plan of their own are on it.")
+    current: bool = Field(description="Whether the token's account is on it; false without one.")
 
 
 class PlanList(BaseModel):

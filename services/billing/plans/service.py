@@ -1,4 +1,4 @@
-"""Plans: storing them, assigning them to accounts, and looking up prices."""
+"""Plans: storing and listing them, and looking up which is in force and its prices."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,21 @@ from uuid import UUID, uuid5
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.ledger.accounts import CurrencyFixed, find_currencies
+from services.billing import amounts
+from services.billing.ledger.accounts import find_currencies
 from services.billing.models import Plan, Price
 from services.billing.plans import repository
 from services.billing.plans.repository import Assignment
 from services.billing.plans.schemas import PlanCreate, PlanListed, PlanRead, PriceRead
 from services.common.contracts import MAX_BURST, MAX_PER_SECOND, MIN_PER_SECOND, RateLimit
-from services.common.errors import BodyInvalid, NotFound, Unavailable
+from services.common.errors import NotFound, Unavailable
 from services.common.identity.caller import Caller
 
 _PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
 """The namespace of plan ids (RFC 9562 §5.5): the same plan has the same id everywhere."""
+
+
+_NEWER_TERMS = ("public", "description", "monthly_fee")
 
 
 class PlanNotFound(NotFound):
@@ -46,7 +50,7 @@ class PriceBook:
         plan_id = self.default_plan
         for assignment in self.assignments.get(account, ()):
             if assignment.effective_from <= moment:
-                plan_id = assignment.plan_id
+                plan_id = assignment.plan_id or self.default_plan
         return self.plans[plan_id] if plan_id else None
 
     def price_for(self, plan: Plan, model: str) -> Price | None:
@@ -71,7 +75,7 @@ async def read_price_book(
         assignments.setdefault(assignment.account, []).append(assignment)
     plans = await _read_plans(
         session,
-        plan_ids={each.plan_id for given in assignments.values() for each in given},
+        plan_ids={each.plan_id for given in assignments.values() for each in given if each.plan_id},
         price_ids=price_ids,
         default_plan=default_plan,
     )
@@ -94,12 +98,13 @@ async def find_plans_in_force(
         Unavailable: the default plan is not stored yet.
     """
     given = await repository.find_in_force(session, accounts=accounts, at=at)
+    named = {account: plan_id or default_plan for account, (plan_id, _) in given.items()}
     plans = await _read_plans(
-        session, plan_ids={plan_id for plan_id, _ in given.values()}, default_plan=default_plan
+        session, plan_ids={each for each in named.values() if each}, default_plan=default_plan
     )
-    default = plans[default_plan] if default_plan is not None else None
     in_force = {
-        account: plans[given[account][0]] if account in given else default for account in accounts
+        account: plans[plan_id] if (plan_id := named.get(account, default_plan)) else None
+        for account in accounts
     }
     currencies = await find_currencies(session, accounts=in_force.keys() - given.keys())
     currencies |= {account: currency for account, (_, currency) in given.items() if currency}
@@ -136,9 +141,10 @@ async def _read_plans(
 def plan_ids(plan: PlanCreate) -> tuple[str, list[str]]:
     """Return the ids of a plan and its prices, derived from the plan's content.
 
-    `public` counts only if it is true, because plans had ids before they could be public.
+    Newer terms count only if they are given, because plans had ids before these existed.
     """
-    content = plan.model_dump(mode="json", exclude=None if plan.public else {"public"})
+    absent = {name for name in _NEWER_TERMS if not getattr(plan, name)}
+    content = plan.model_dump(mode="json", exclude=absent)
     canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     plan_id = uuid5(_PLANS, canonical.decode())
     return str(plan_id), [str(uuid5(plan_id, str(i))) for i in range(len(plan.prices))]
@@ -152,36 +158,6 @@ async def store_plan(session: AsyncSession, *, plan: PlanCreate, now: datetime) 
     return read_plan(stored)
 
 
-async def assign_plan(
-    session: AsyncSession,
-    *,
-    account: str,
-    plan_id: str,
-    effective_from: datetime | None,
-    now: datetime,
-) -> datetime:
-    """Put an account on a plan, from `effective_from` or from now on; return from when.
-
-    Raises:
-        PlanNotFound: there is no plan with this id.
-        BodyInvalid: `effective_from` is in the past, where requests have been charged already.
-        CurrencyFixed: the account has been charged or credited in another currency.
-    """
-    plans = await repository.find_plans(session, plan_ids=[plan_id])
-    if not plans:
-        raise PlanNotFound()
-    if effective_from is not None and effective_from < now:
-        raise BodyInvalid([{"loc": ["body", "effective_from"], "msg": "Must not be in the past."}])
-    currencies = await find_currencies(session, accounts=[account])
-    if currencies.get(account, plans[0].currency) != plans[0].currency:
-        raise CurrencyFixed()
-    starts = effective_from or now
-    repository.add_assignment(
-        session, account=account, plan_id=plan_id, effective_from=starts, now=now
-    )
-    return starts
-
-
 async def list_plans(
     session: AsyncSession, *, caller: Caller | None, default_plan: str | None, now: datetime
 ) -> list[PlanListed]:
@@ -190,28 +166,38 @@ async def list_plans(
     These are the public plans and the default plan; for an account also its current and upcoming
     plans; for an administrator all plans.
     """
+    given: list[Assignment] = []
+    if caller is not None:
+        given = await repository.list_assignments(session, accounts=[caller.account])
+    current, upcoming = _current_and_upcoming(given, now=now)
+    current = current or default_plan
     if caller is not None and "admin" in caller.scopes:
         plans = await repository.list_plans(session)
     else:
-        seen = {default_plan} if default_plan is not None else set()
-        if caller is not None:
-            given = await repository.list_assignments(session, accounts=[caller.account])
-            seen |= _current_and_upcoming(given, now=now)
+        seen = {each for each in (default_plan, current, *upcoming) if each}
         plans = await repository.list_public_plans(session, others=seen)
-    return [_shown(plan, default_plan=default_plan) for plan in plans]
+    current = current if caller is not None else None
+    return [_shown(plan, default_plan=default_plan, current=current) for plan in plans]
 
 
-def _current_and_upcoming(assignments: Sequence[Assignment], *, now: datetime) -> set[str]:
-    """Return the ids of the plan in force and of the upcoming ones."""
+def _current_and_upcoming(
+    assignments: Sequence[Assignment], *, now: datetime
+) -> tuple[str | None, set[str | None]]:
+    """Return the ids of the plan in force and of the upcoming ones; None is the default plan."""
     begun = [each.plan_id for each in assignments if each.effective_from <= now]
-    return {*begun[-1:], *(each.plan_id for each in assignments if each.effective_from > now)}
+    upcoming = {each.plan_id for each in assignments if each.effective_from > now}
+    return (begun[-1] if begun else None), upcoming
 
 
-def _shown(plan: Plan, *, default_plan: str | None) -> PlanListed:
+def _shown(plan: Plan, *, default_plan: str | None, current: str | None) -> PlanListed:
     is_default = plan.id == default_plan
-    read = dict(read_plan(plan))
     return PlanListed.model_construct(
-        **{**read, "public": plan.public or is_default, "default": is_default}
+        **{
+            **dict(read_plan(plan)),
+            "public": plan.public or is_default,
+            "default": is_default,
+            "current": plan.id == current,
+        }
     )
 
 
@@ -243,4 +229,6 @@ def read_plan(plan: Plan) -> PlanRead:
         ],
         rate_limit=rate_limit(plan),
         public=plan.public,
+        description=plan.description,
+        monthly_fee=amounts.join(plan.monthly_fee_high, plan.monthly_fee_low),
     )

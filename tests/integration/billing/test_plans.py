@@ -20,6 +20,8 @@ OWN = plan(
     price((None, "1", "0")),
     name="Ada’s plan – 🍷",
     rate_limit={"per_second": 2.5, "burst": 10.0},
+    description="For Ada’s own models – and\nfor nobody else’s. 🍷",
+    monthly_fee="999999999999.999999999",
 )
 
 
@@ -48,7 +50,8 @@ class TestCreate:
 
         (shown,) = [each for each in plans if each["id"] == plan_id]
         assert len({price.pop("id") for price in shown["prices"]}) == 2
-        assert shown == OWN | {"id": plan_id, "public": False, "default": False}
+        other = {"public": False, "default": False, "current": False}
+        assert shown == OWN | {"id": plan_id} | other
 
     async def test_the_same_plan_twice_is_one_plan(
         self, client: AsyncClient, admin: Headers
@@ -107,6 +110,46 @@ class TestCreate:
         assert error["loc"] == ["body", "prices", 0, "tiers", 0, "per_row"]
         assert error["msg"].endswith("must be at most 1000000000000")
 
+    async def test_a_plan_without_newer_terms_has_the_id_that_it_had_before(
+        self, client: AsyncClient, admin: Headers
+    ) -> None:
+        plain = await store(client, admin, plan(name="Plain"))
+
+        given = await store(
+            client, admin, plan(name="Plain", public=False, description="", monthly_fee="0")
+        )
+        others = [
+            await store(client, admin, plan(name="Plain", **newer))
+            for newer in ({"description": "New."}, {"monthly_fee": "1"}, {"monthly_fee": "2"})
+        ]
+
+        assert given == plain
+        assert len({plain, *others}) == 4
+
+    @pytest.mark.parametrize(
+        ("members", "text"),
+        [
+            ({"monthly_fee": "-1"}, "greater than or equal to 0"),
+            ({"monthly_fee": 1}, "decimal string"),
+            ({"monthly_fee": "0.0000000001"}, "decimal"),
+            ({"monthly_fee": "1e3"}, "decimal"),
+            ({"monthly_fee": "1000000000000.1"}, "at most 1000000000000"),
+            ({"monthly_fee": None}, "decimal string"),
+            ({"description": "x" * 501}, "at most 500 characters"),
+            ({"description": None}, "valid string"),
+            ({"billing": "prepaid", "monthly_fee": "1"}, "a prepaid plan must have no monthly_fee"),
+            ({"trial": "1"}, "Extra inputs"),
+        ],
+    )
+    async def test_invalid_terms_are_422_and_store_nothing(
+        self, client: AsyncClient, admin: Headers, members: dict[str, Any], text: str
+    ) -> None:
+        answer = await client.post("/plans", headers=admin, json=plan(**members))
+
+        assert answer.status_code == 422
+        assert text in answer.json()["errors"][0]["msg"]
+        assert len(await seen_by(client, admin)) == 1
+
     async def test_only_administrators_may_create_plans(
         self, client: AsyncClient, ada: Headers
     ) -> None:
@@ -158,8 +201,12 @@ class TestList:
         own = await seen_by(client, ada)
         others = await seen_by(client, issuer.headers("usage:read", account=BOB))
 
-        assert [each["name"] for each in own] == ["Local", "On", "Next"]
-        assert [each["name"] for each in others] == ["Local"]
+        assert [(each["name"], each["current"]) for each in own] == [
+            ("Local", False),
+            ("On", True),
+            ("Next", False),
+        ]
+        assert [(each["name"], each["current"]) for each in others] == [("Local", True)]
 
     @pytest.mark.any_database
     async def test_an_invalid_token_is_401(self, client: AsyncClient) -> None:
