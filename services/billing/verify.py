@@ -28,6 +28,7 @@ from services.billing.models import (
 from services.billing.sources.models import Journal, JournalRange
 from services.billing.usage.breakdowns import compare_breakdowns
 from services.billing.verify_corrections import verify_corrections
+from services.billing.verify_fees import verify_fees
 from services.billing.verify_invoices import verify_invoices
 from services.billing.verify_ledger import verify_ledger
 from services.billing.verify_receivables import verify_receivables
@@ -50,6 +51,7 @@ async def verify(database: Database) -> list[str]:
             *await _balances(connection),
             *await verify_ledger(connection),
             *await verify_invoices(connection),
+            *await verify_fees(connection),
             *await verify_corrections(connection),
             *await verify_receivables(connection),
             *await _currencies(connection),

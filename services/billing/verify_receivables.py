@@ -57,14 +57,15 @@ async def _unchanged(connection: AsyncConnection) -> list[str]:
 
 
 class _Moved(NamedTuple):
-    """What issuing invoices posted as tax and as rounding."""
+    """What issuing invoices posted as tax, as rounding, and as monthly fees."""
 
     tax: int = 0
     rounding: int = 0
+    revenue: int = 0
 
 
 async def _invoices(connection: AsyncConnection) -> list[str]:
-    """Check the credits of invoices, and the tax and rounding of their entries."""
+    """Check the credits of invoices, and the fees, tax and rounding of their entries."""
     differences: list[str] = []
     expected: dict[int | None, _Moved] = {}
     uncertain: set[int | None] = set()
@@ -85,7 +86,7 @@ async def _invoices(connection: AsyncConnection) -> list[str]:
             expected[invoice.entry_id] = _Moved(*map(sum, zip(before, moved, strict=True)))
     posted = await _posted(connection)
     differences += [
-        f"invoices: entry {entry} of the ledger: tax or rounding differs from its invoices"
+        f"invoices: entry {entry} of the ledger: fees, tax or rounding differ from its invoices"
         for entry, moved in expected.items()
         if entry not in uncertain and moved != posted.get(entry, _Moved())
     ]
@@ -199,7 +200,8 @@ def _moved(body: InvoiceBody, credits: Sequence[Credit], *, prepaid: set[str]) -
         if line.price_id not in prepaid
     )
     more -= sum(credit.amount - credit.tax - credit.net for credit in new)
-    return _Moved(-tax, -more)
+    fees = sum(parse_amount(line.amount) for line in body.lines if line.kind == "monthly_fee")
+    return _Moved(-tax, -more, -fees)
 
 
 async def _posted(connection: AsyncConnection) -> dict[int | None, _Moved]:

@@ -4,7 +4,7 @@ A run can be killed at any moment and repeated. The month is closed in one trans
 for the batches that saw it open. Its usage is then added up in one statement and streamed, ordered
 by account; some accounts at a time get their invoices in one transaction, and a later run skips
 them. An account that cannot get one is reported, and does not stop the others. The same statement
-shows whether any of it has no ledger entry.
+shows whether any of it has no ledger entry. Accounts that only owe a monthly fee come last.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
@@ -20,11 +20,12 @@ from services.billing.currencies import UnknownCurrency, is_known
 from services.billing.database import long_snapshot
 from services.billing.invoices import billed, repository
 from services.billing.invoices.catching_up import catch_up, post_usage
-from services.billing.invoices.issuing import Books, issue
+from services.billing.invoices.issuing import Books, issue, issue_fees
 from services.billing.invoices.making import Usage
 from services.billing.invoices.schemas import BillingRunRead, FailedInvoice, IssuedInvoice
 from services.billing.ledger.accounts import find_currencies
 from services.billing.periods import close_period, next_period, start_of
+from services.billing.plans.fees import stream_fee_accounts
 from services.billing.sources.service import list_sources
 from services.common.contracts import format_amount
 from services.common.db.database import Database
@@ -149,6 +150,18 @@ async def _issue_all(
                     ),
                 )
                 count += len(chunk)
+                on_progress(count)
+    pages = stream_fee_accounts(database, period=period, at_once=ACCOUNTS_AT_ONCE)
+    async with aclosing(pages):
+        async for page in pages:
+            issued = await in_transaction(
+                database,
+                lambda session, page=page: issue_fees(  # type: ignore[misc]
+                    session, accounts=page, period=period, books=books, now=now
+                ),
+            )
+            if issued:
+                count += issued
                 on_progress(count)
     return unposted, failed
 

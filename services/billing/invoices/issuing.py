@@ -1,6 +1,6 @@
 """Issuing: drafts of accounts, made into invoices with numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -23,9 +23,10 @@ from services.billing.invoices.making import (
 from services.billing.invoices.models import BillingProfile
 from services.billing.invoices.parties import Party, TaxRule, find_tax
 from services.billing.invoices.reversals import find_reversed
-from services.billing.ledger.accounts import find_currencies, lock_money
+from services.billing.ledger.accounts import find_currencies, fix_currencies, lock_money
 from services.billing.ledger.entries import Posting, make_entry
 from services.billing.ledger.posting import post
+from services.billing.plans.fees import find_fees
 from services.billing.plans.service import read_price_book
 
 _INVOICES = UUID("3d0e7f0b-7a5c-4f6e-8f43-9f5b7a4c2d11")
@@ -57,15 +58,17 @@ async def make_drafts(
     books: Books,
     lock: bool = False,
 ) -> list[Draft]:
-    """Return the invoices of accounts as they would be now, from their usage of a month.
+    """Return the invoices of accounts as they would be now, from their usage and fees of a month.
 
     Args:
+        usage: of each account; without any, the account owes a fee.
         lock: whether to lock the credits that they use, until the transaction ends.
     """
     accounts = list(usage)
     named = {part.price_id for parts in usage.values() for part in parts}
     book = await read_price_book(session, accounts=(), price_ids=named, default_plan=None)
     currencies = await find_currencies(session, accounts=accounts)
+    fees = await find_fees(session, accounts=accounts, period=period, currencies=currencies)
     profiles = await repository.find_profiles(session, accounts=accounts)
     credits = await repository.find_credits(session, accounts=accounts, period=period, lock=lock)
     reversed_sums = await find_reversed(session, accounts=accounts, period=period)
@@ -77,7 +80,7 @@ async def make_drafts(
                 parts,
                 account=account,
                 period=period,
-                currency=currencies[account],
+                currency=currencies.get(account) or fees[account][0].plan.currency,
                 prices=book.prices,
                 seller=books.seller,
                 buyer=buyer,
@@ -86,6 +89,7 @@ async def make_drafts(
                 taken_back={
                     line: taken.amount for line, taken in reversed_sums.get(account, {}).items()
                 },
+                fees=fees.get(account, ()),
             )
         )
     return drafts
@@ -145,6 +149,28 @@ async def issue(
     await repository.add_lines(session, rows=lines)
     await repository.store_last(session, series=series, last=last)
     return len(invoices)
+
+
+async def issue_fees(
+    session: AsyncSession,
+    *,
+    accounts: Collection[str],
+    period: str,
+    books: Books,
+    now: datetime,
+) -> int:
+    """Issue the invoices of accounts that owe a fee and used nothing; return how many.
+
+    Accounts that have their invoice, or owe no fee, are left out.
+    """
+    done = await repository.find_invoiced(session, accounts=accounts, period=period)
+    due = set(accounts) - done
+    currencies = await find_currencies(session, accounts=due)
+    fees = await find_fees(session, accounts=due, period=period, currencies=currencies)
+    charged = {account: each[0].plan.currency for account, each in fees.items()}
+    await fix_currencies(session, currencies=charged, now=now)
+    usage: dict[str, Sequence[Usage]] = {account: () for account in sorted(charged)}
+    return await issue(session, usage, period=period, books=books, now=now)
 
 
 async def _post(

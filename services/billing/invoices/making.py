@@ -1,4 +1,4 @@
-"""What an invoice says, from an account's usage of a month. Pure functions."""
+"""What an invoice says, from an account's usage and fees of a month. Pure functions."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,10 +8,17 @@ from typing import Any, NamedTuple
 
 from services.billing.currencies import minor_unit, rounded
 from services.billing.invoices.parties import AppliedTax, Party, Tax
-from services.billing.invoices.schemas import CreditLine, InvoiceBody, LineRead, UnitPrice
+from services.billing.invoices.schemas import (
+    CreditLine,
+    InvoiceBody,
+    LineKind,
+    LineRead,
+    UnitPrice,
+)
 from services.billing.invoices.shares import LineKey, LineShare, line_shares
 from services.billing.ledger.entries import Posting
 from services.billing.models import Plan, Price
+from services.billing.plans.fees import Fee
 from services.common.contracts import format_amount
 
 PREPAID = "prepaid"
@@ -75,19 +82,18 @@ class PendingCredit(NamedTuple):
 class Line:
     """A line of an invoice; amounts in 10⁻⁹ of the unit."""
 
-    model: str
-    price: Price
-    is_prepaid: bool
-    versions: tuple[str, ...]
-    requests: int
-    rows: int
+    kind: LineKind
+    key: LineKey
+    """What it is kept by: for a monthly fee, no model and the id of the plan."""
     amount: int
     rounded: int
-
-    @property
-    def key(self) -> LineKey:
-        """What it is kept by."""
-        return LineKey(self.model, self.price.id)
+    price: Price | None = None
+    """None for a monthly fee."""
+    is_prepaid: bool = False
+    versions: tuple[str, ...] = ()
+    requests: int = 0
+    rows: int = 0
+    description: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +140,19 @@ def make_draft(
     rate: AppliedTax,
     credits: Iterable[PendingCredit] = (),
     taken_back: Mapping[LineKey, int] = MappingProxyType({}),
+    fees: Iterable[Fee] = (),
 ) -> Draft:
-    """Return the invoice of an account's usage of a month.
+    """Return the invoice of an account's usage and fees of a month.
 
     Args:
         prices: by id, each with its plan.
         credits: what may reduce it, oldest first; never below zero.
         taken_back: what was taken back of the usage, by line.
+        fees: of the month, in the account's currency.
     """
     unit = minor_unit(currency)
     lines = [_line(parts, prices=prices, unit=unit) for parts in _by_line(usage).values()]
+    lines += [_fee_line(fee, unit=unit) for fee in fees]
     shares = dict(
         zip(
             (line.key for line in lines),
@@ -174,7 +183,8 @@ def _line(parts: Sequence[Usage], *, prices: Mapping[str, tuple[Plan, Price]], u
     plan, price = prices[parts[0].price_id]
     amount = sum(part.amount for part in parts)
     return Line(
-        model=parts[0].model,
+        kind="usage",
+        key=LineKey(parts[0].model, price.id),
         price=price,
         is_prepaid=plan.billing == "prepaid",
         versions=tuple(sorted({part.version for part in parts})),
@@ -182,6 +192,17 @@ def _line(parts: Sequence[Usage], *, prices: Mapping[str, tuple[Plan, Price]], u
         rows=sum(part.rows for part in parts),
         amount=amount,
         rounded=rounded(amount, unit=unit),
+    )
+
+
+def _fee_line(fee: Fee, *, unit: int) -> Line:
+    days = "" if fee.days == fee.month_days else f", {fee.days} of {fee.month_days} days"
+    return Line(
+        kind="monthly_fee",
+        key=LineKey("", fee.plan.id),
+        amount=fee.amount,
+        rounded=rounded(fee.amount, unit=unit),
+        description=f"Monthly fee: {fee.plan.name}{days}",
     )
 
 
@@ -261,7 +282,7 @@ def _apply(credits: Iterable[Credit], *, at_most: int) -> tuple[Credit, ...]:
 
 
 def invoice_postings(draft: Draft) -> list[Posting]:
-    """Return what issuing an invoice moves: tax, and what rounding adds or takes.
+    """Return what issuing an invoice moves: monthly fees, tax, and what rounding adds or takes.
 
     Usage was posted when it arrived, and what was given back when that happened; a credit only
     adds its tax and rounding.
@@ -270,10 +291,12 @@ def invoice_postings(draft: Draft) -> list[Posting]:
     tax = draft.tax - sum(credit.tax for credit in new)
     more = sum(line.rounded - line.amount for line in draft.lines if not line.is_prepaid)
     more -= sum(credit.amount + credit.rest - credit.tax - credit.net for credit in new)
+    fees = sum(line.amount for line in draft.lines if line.kind == "monthly_fee")
     return [
-        Posting("receivable", tax + more, account=draft.account),
+        Posting("receivable", tax + more + fees, account=draft.account),
         Posting("tax", -tax),
         Posting("rounding", -more),
+        Posting("revenue", -fees),
     ]
 
 
@@ -305,9 +328,9 @@ def _credits(draft: Draft) -> list[Credit]:
 
 def _shown(line: Line) -> LineRead:
     return LineRead(
-        kind="usage",
-        model=line.model,
-        price_id=line.price.id,
+        kind=line.kind,
+        model=line.key.model or None,
+        price_id=line.key.price_id,
         versions=list(line.versions),
         requests=line.requests,
         rows=line.rows,
@@ -317,9 +340,10 @@ def _shown(line: Line) -> LineRead:
                 per_request=format_amount(tier.per_request),
                 per_row=format_amount(tier.per_row),
             )
-            for tier in line.price.tiers
+            for tier in (line.price.tiers if line.price else ())
         ],
-        included_requests=line.price.included_requests,
+        included_requests=line.price.included_requests if line.price else 0,
+        description=line.description,
         amount=format_amount(line.amount),
         rounded=format_amount(line.rounded),
     )
@@ -329,9 +353,8 @@ def line_values(line: Line, number: int) -> dict[str, Any]:
     """Return the values of a line that are stored in columns of their own."""
     return {
         "line": number,
-        "kind": "usage",
-        "model": line.model,
-        "price_id": line.price.id,
+        "kind": line.kind,
+        **line.key._asdict(),
         "requests": line.requests,
         "rows": line.rows,
         "amount": line.amount,

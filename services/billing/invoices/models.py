@@ -73,7 +73,7 @@ class Invoice(Base):
     document: Mapped[dict[str, Any]] = mapped_column(JSON)
     """All that the API shows of it."""
     entry_id: Mapped[int | None] = mapped_column(BigInteger)
-    """The ledger entry of the tax and rounding of all invoices issued together, if any."""
+    """The ledger entry of the fees, tax and rounding of all invoices issued together, if any."""
     digest: Mapped[str] = mapped_column(ascii_id(32))
     """Of everything else in the row, and of its lines."""
 
@@ -83,7 +83,10 @@ class Invoice(Base):
 
 
 class InvoiceLine(Base):
-    """What an invoice bills for one model under one price."""
+    """What an invoice bills for one model under one price, or as the monthly fee of a plan.
+
+    A fee has no model, and the plan's id as `price_id`.
+    """
 
     __tablename__ = "invoice_lines"
 

@@ -202,8 +202,7 @@ def _lines(pdf: FPDF, invoice: InvoiceRead) -> None:
     ) as table:
         table.row(("Model and price", "Requests", "Rows", "Amount"))
         for line in invoice.lines:
-            name = line.model or "Monthly fee"
-            described = [name, shown["versions"](line), shown["price"](line)]
+            described = [shown["name"](line), shown["versions"](line), shown["price"](line)]
             table.row(
                 (
                     "\n".join(filter(None, described)),

@@ -23,7 +23,7 @@ def as_csv(invoice: InvoiceRead) -> str:
         (
             *head,
             line.kind,
-            line.model,
+            line_name(line),
             " ".join(line.versions),
             line.price_id,
             line.requests,
@@ -67,7 +67,18 @@ def filters(invoice: InvoiceRead) -> dict[str, Any]:
     def money(amount: str) -> str:
         return shown(parse_amount(amount), currency=invoice.currency)
 
-    return {"money": money, "percent": percent, "versions": version_range, "price": price_text}
+    return {
+        "money": money,
+        "percent": percent,
+        "name": line_name,
+        "versions": version_range,
+        "price": price_text,
+    }
+
+
+def line_name(line: LineRead) -> str:
+    """Return what a line bills: a model, or a monthly fee with its plan and days."""
+    return line.model or line.description or "Monthly fee"
 
 
 def percent(rate: str) -> str:

@@ -17,18 +17,24 @@ class UnitPrice(BaseModel):
     per_row: str
 
 
-class LineRead(BaseModel):
-    """What is billed for one model under one price."""
+LineKind = Literal["usage", "monthly_fee"]
 
-    kind: Literal["usage", "monthly_fee"]
-    model: str | None
-    price_id: str
+
+class LineRead(BaseModel):
+    """What is billed for one model under one price, or as the monthly fee of a plan."""
+
+    kind: LineKind
+    model: str | None = Field(description="Null for a monthly fee.")
+    price_id: str = Field(description="Of the price; for a monthly fee, the plan's id.")
     versions: list[str] = Field(description="The versions that answered, sorted.")
     requests: int
     rows: int
     unit_prices: list[UnitPrice]
     included_requests: int
-    amount: str = Field(description="The exact sum of the amounts of its events.")
+    description: str | None = Field(
+        default=None, description="For a monthly fee: the plan's name, and the days if not all."
+    )
+    amount: str = Field(description="The exact sum of its events' amounts, or fee pro rata by day.")
     rounded: str = Field(description="`amount` in the currency's minor unit, half to even.")
 
 

@@ -16,7 +16,9 @@ from services.billing.invoices.schemas import (
     InvoiceRead,
     InvoiceSummary,
 )
+from services.billing.ledger.accounts import find_currencies
 from services.billing.periods import next_period, period_of
+from services.billing.plans.fees import find_fees
 from services.billing.plans.service import find_currency
 from services.common.contracts import format_amount
 from services.common.errors import NotFound, ServiceError
@@ -100,7 +102,7 @@ async def preview(
     default_plan: str | None,
     now: datetime,
 ) -> InvoicePreview:
-    """Return the invoice of an open month as it would be now.
+    """Return the invoice of an open month as it would be now; fees count to the month's end.
 
     Args:
         period: by default, the month that is open now.
@@ -108,13 +110,15 @@ async def preview(
     Raises:
         MonthClosed: the month is closed.
         InvoiceNotFound: the account has neither usage nor a plan.
+        UnknownCurrency: the account's currency cannot be rounded to.
     """
     wanted = period or await _open_period(session, now=now)
     month = await repository.find_period(session, period=wanted)
     if month is not None and month.closed_at is not None:
         raise MonthClosed()
     usage = await billed.find_usage(session, account=account, period=wanted)
-    if usage:
+    fixed = await find_currencies(session, accounts=[account])
+    if usage or await find_fees(session, accounts=[account], period=wanted, currencies=fixed):
         (draft,) = await make_drafts(session, {account: usage}, period=wanted, books=books)
         return _preview(as_body(draft))
     currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
