@@ -5,7 +5,7 @@ from typing import Any
 
 ROWS = ("", "_2", "_3")
 """What the names of the fields of each price end in; the first is for all models."""
-_TERMS = ("name", "currency", "billing", "per_second", "burst")
+_TERMS = ("name", "currency", "billing", "description", "monthly_fee", "per_second", "burst")
 _PRICE = ("model", "included_requests", "per_request", "per_row")
 _THEN = ("up_to_requests", "then_per_request", "then_per_row")
 FIELDS = frozenset(_TERMS) | {f"{name}{row}" for row in ROWS for name in (*_PRICE, *_THEN)}
@@ -29,6 +29,11 @@ def read_plan(form: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
         errors["currency"] = "Enter a currency, such as USD."
     if plan["billing"] not in ("postpaid", "prepaid"):
         errors["billing"] = "Choose when the account pays."
+    for name in ("description", "monthly_fee"):
+        if text := form.get(name, "").strip():
+            plan[name] = text.replace("\r\n", "\n")
+    if plan["billing"] == "prepaid" and "monthly_fee" in plan:
+        errors["monthly_fee"] = "Only a plan that is paid by invoice can have a monthly fee."
     per_second, burst = (_number(form, name, errors) for name in ("per_second", "burst"))
     if (per_second is None) != (burst is None):
         missing = "burst" if burst is None else "per_second"

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import httpx
 
-from services.console.apis.calls import Api
+from services.console.apis.calls import Api, ApiProblem, read_json
 
 Document = dict[str, Any]
 
@@ -15,6 +15,24 @@ async def list_plans(billing: Api, *, token: str | None) -> list[Document]:
     """Return the plans that the visitor may see, with the account's own."""
     plans: list[Document] = (await billing.get("/plans", token=token))["plans"]
     return plans
+
+
+async def find_subscription(billing: Api, *, token: str) -> Document | None:
+    """Return the plan that the account is on; None without one."""
+    try:
+        found: Document = await billing.get("/subscription", token=token)
+    except ApiProblem as problem:
+        if problem.status == 404:
+            return None
+        raise
+    return found
+
+
+async def subscribe(billing: Api, *, token: str, plan: str) -> Document:
+    """Put the account on a plan; return its subscription."""
+    answer = await billing.call("PUT", "/subscription", token=token, json={"plan": plan})
+    subscription: Document = read_json(answer, api=billing.name)
+    return subscription
 
 
 async def read_usage(
@@ -87,16 +105,7 @@ def price_of(plan: Mapping[str, Any], model: str) -> Document | None:
     return by_model.get(model) or by_model.get(None)
 
 
-def applicable_plan(
-    plans: Sequence[Document], *, public_only: Sequence[Document]
-) -> Document | None:
-    """Return the plan of an account: its own, or the default one; None without one.
-
-    Args:
-        plans: those that the account sees.
-        public_only: those that everyone sees.
-    """
-    everyone = {plan["id"] for plan in public_only}
-    own = [plan for plan in plans if plan["id"] not in everyone]
-    default = next((plan for plan in plans if plan["default"]), None)
-    return own[0] if own else default
+def applicable_plan(plans: Sequence[Document]) -> Document | None:
+    """Return the plan of the account that sees these plans, or the default one, or None."""
+    own = next((plan for plan in plans if plan.get("current")), None)
+    return own or next((plan for plan in plans if plan["default"]), None)

@@ -1,4 +1,4 @@
-"""The balance, the open month, invoices, and who they are addressed to."""
+"""The plan, the balance, the open month, invoices, and who they are addressed to."""
 
 import asyncio
 import re
@@ -13,6 +13,7 @@ from services.common.http.routing import new_router
 from services.console.apis import billing as billing_api
 from services.console.apis.billing import Document
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, load
+from services.console.design.form_errors import explain
 from services.console.design.pages import see_other, show
 from services.console.sessions.flashes import Flash, write_flash
 from services.console.sessions.guards import RequireSession, SentForm
@@ -26,13 +27,17 @@ _PROFILE = ("name", "address", "country", "vat_id", "email")
 _FILES = {"pdf": "application/pdf", "csv": "text/csv"}
 _VAT_ID = re.compile(r".*\bvat_id (.*)", re.DOTALL)
 
+_MAX_OFFERED = 20
+
+Wrong = tuple[int, dict[str, str], list[Flash]]
+"""The page's status, the errors by field, and what is about no field."""
 Reader = Annotated[Session, Depends(RequireSession("usage:read"))]
 BillingManager = Annotated[Session, Depends(RequireSession("billing:manage"))]
 
 
 @router.get("/billing")
 async def billing_page(request: Request, session: Reader, apis: AppApis) -> Response:
-    """Show the balance, the open month and the billing profile."""
+    """Show the plan, the balance, the open month and the billing profile."""
     return await _show(request, session, apis.billing)
 
 
@@ -49,8 +54,26 @@ async def store_profile(
     try:
         await billing_api.store_profile(apis.billing, token=session.token, profile=profile)
     except (ApiProblem, ApiUnavailable) as error:
-        return await _show(request, session, apis.billing, form=form, error=error)
+        wrong = _what_is_wrong(error)
+        return await _show(request, session, apis.billing, form=form, wrong=wrong)
     return write_flash(request, see_other("/billing"), Flash("success", "The profile is saved."))
+
+
+@router.post("/billing/plan")
+async def change_plan(
+    request: Request, session: BillingManager, form: SentForm, apis: AppApis
+) -> Response:
+    """Put the account on another plan; the same form again changes nothing."""
+    try:
+        subscription = await billing_api.subscribe(
+            apis.billing, token=session.token, plan=form.get("plan", "")
+        )
+    except (ApiProblem, ApiUnavailable) as error:
+        away = "Billing is unavailable; the plan was not changed."
+        wrong = explain(error, fields=(), away=away)
+        return await _show(request, session, apis.billing, wrong=wrong)
+    flash = Flash("success", f"You are now on the plan “{subscription['name']}”.")
+    return write_flash(request, see_other("/billing"), flash)
 
 
 @router.get("/invoices")
@@ -107,17 +130,33 @@ async def _find_preview(billing: Api, session: Session) -> Document | None:
         raise
 
 
+async def _find_plans(billing: Api, session: Session) -> tuple[Document | None, list[Document]]:
+    """Return the account's subscription, and the other plans that it may choose."""
+    subscription, plans = await asyncio.gather(
+        billing_api.find_subscription(billing, token=session.token),
+        billing_api.list_plans(billing, token=session.token),
+    )
+    offered = [plan for plan in plans if plan["public"]]
+    if subscription is not None:
+        mine = (subscription["currency"], subscription["plan"])
+        offered = [
+            each for each in offered if each["currency"] == mine[0] and each["id"] != mine[1]
+        ]
+    return subscription, offered[:_MAX_OFFERED]
+
+
 async def _show(
     request: Request,
     session: Session,
     billing: Api,
     *,
     form: Mapping[str, str] | None = None,
-    error: ApiProblem | ApiUnavailable | None = None,
+    wrong: Wrong = (200, {}, []),
 ) -> Response:
-    status, errors, notices = _what_is_wrong(error)
+    status, errors, notices = wrong
     manages = session.may("billing:manage")
-    balance, preview, profile = await asyncio.gather(
+    plans, balance, preview, profile = await asyncio.gather(
+        load(_find_plans(billing, session)) if manages else _nothing(),
         load(billing_api.read_balance(billing, token=session.token)),
         load(_find_preview(billing, session)) if manages else _nothing(),
         load(_find_profile(billing, session)) if manages else _nothing(),
@@ -134,6 +173,7 @@ async def _show(
         "billing/billing.html.j2",
         status=status,
         notices=notices,
+        plans=plans,
         balance=balance,
         preview=preview,
         forecast=expected,
@@ -147,12 +187,8 @@ async def _nothing() -> Any:
     return None
 
 
-def _what_is_wrong(
-    error: ApiProblem | ApiUnavailable | None,
-) -> tuple[int, dict[str, str], list[Flash]]:
-    """Return the status, the errors by field, and what is about no field."""
-    if error is None:
-        return 200, {}, []
+def _what_is_wrong(error: ApiProblem | ApiUnavailable) -> Wrong:
+    """Return what is wrong with a profile."""
     if isinstance(error, ApiUnavailable):
         return 503, {}, [Flash("danger", "Billing is unavailable; nothing was saved.")]
     errors, others = {}, []

@@ -28,8 +28,5 @@ class Tariff:
 
 async def find_tariff(billing: Api, session: Session | None) -> Tariff:
     """Return the plan of the visitor's account or, without a session, the default plan."""
-    everyone = await billing_api.list_plans(billing, token=None)
-    own = everyone
-    if session is not None and not session.may("admin"):  # administrators see every plan
-        own = await billing_api.list_plans(billing, token=session.token)
-    return Tariff(applicable_plan(own, public_only=everyone))
+    token = session.token if session is not None else None
+    return Tariff(applicable_plan(await billing_api.list_plans(billing, token=token)))

@@ -7,7 +7,8 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from services.common.db.database import Database
-from tests.integration.billing.months import PERIOD, close, use
+from tests.integration.billing.fees import store_fee_plan
+from tests.integration.billing.months import LOCAL_PLAN_ID, PERIOD, close, use
 from tests.integration.console.conftest import CONSOLE, World
 from tests.integration.console.test_sign_in import session_of
 from tests.integration.console.visits import Shown, follow, sign_up, submit, text_of, visit
@@ -82,6 +83,65 @@ class TestUsage:
         page = await visit(browser, "/usage")
 
         assert "0,0018\xa0$" in text_of(page).replace("&nbsp;", "\xa0") or "0,0018" in page.text
+
+
+class TestPlan:
+    async def test_another_plan_is_chosen_and_shown_with_its_fee(
+        self, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        team = await store_fee_plan(database, "30", description="For teams.")
+        private = await store_fee_plan(database, "5", name="Private", public=False)
+        euros = await store_fee_plan(database, "5", name="Euros", currency="EUR")
+
+        shown = await visit(browser, "/billing")
+        page = await follow(browser, await submit(browser, shown, "/billing/plan", plan=team))
+        back = await submit(browser, page, "/billing/plan", plan=LOCAL_PLAN_ID)
+
+        assert "Local" in text_of(shown)
+        assert "No monthly fee" in text_of(shown)
+        assert f'value="{team}"' in shown.text
+        assert private not in shown.text
+        assert euros not in shown.text
+        assert "You are now on the plan “Team”." in text_of(page)
+        assert "For teams. $30.00 a month, since" in text_of(page)
+        assert f'value="{team}"' not in page.text
+        assert "Monthly fee: Team" in text_of(page)  # in the open month
+        assert "on the plan “Local”" in text_of(await follow(browser, back))
+
+    @pytest.mark.parametrize("plan", ["unknown", "", "é"])
+    async def test_a_plan_that_billing_refuses_changes_nothing(
+        self, browser: AsyncClient, database: Database, account: str, plan: str
+    ) -> None:
+        await store_fee_plan(database, "30")
+        shown = await visit(browser, "/billing")
+
+        answer = await submit(browser, shown, "/billing/plan", plan=plan)
+
+        assert answer.status_code in (404, 422)
+        assert 'class="alert danger"' in answer.text
+        assert "No monthly fee" in text_of(answer)
+
+    async def test_a_form_that_the_console_has_not_shown_changes_nothing(
+        self, browser: AsyncClient, database: Database
+    ) -> None:
+        team = await store_fee_plan(database, "30")
+
+        answer = await browser.post(f"{CONSOLE}/billing/plan", data={"plan": team})
+
+        assert answer.status_code == 403
+        assert "No monthly fee" in text_of(await visit(browser, "/billing"))
+
+    async def test_while_billing_is_away_it_says_that_nothing_changed(
+        self, world: World, browser: AsyncClient, database: Database
+    ) -> None:
+        team = await store_fee_plan(database, "30")
+        shown = await visit(browser, "/billing")
+        world.away.add("billing")
+
+        answer = await submit(browser, shown, "/billing/plan", plan=team)
+
+        assert answer.status_code == 503
+        assert "the plan was not changed" in text_of(answer)
 
 
 class TestBilling:

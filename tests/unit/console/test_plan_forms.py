@@ -28,12 +28,14 @@ def test_a_simple_form_is_a_plan_that_billing_accepts() -> None:
 
 def test_a_full_form_is_a_plan_that_billing_accepts() -> None:
     limit = {"per_second": "50", "burst": "100", "public": "yes", "included_requests": "1000"}
+    fee = {"monthly_fee": "9.90", "description": " For teams. "}
 
-    plan, errors = read_plan(FORM | SECOND | TIERS | limit)
+    plan, errors = read_plan(FORM | SECOND | TIERS | limit | fee)
 
     stored = PlanCreate.model_validate(plan)
     assert errors == {}
     assert stored.public
+    assert (stored.monthly_fee, stored.description) == (9_900_000_000, "For teams.")
     assert stored.rate_limit is not None
     assert stored.rate_limit.per_second == 50
     assert [price.model for price in stored.prices] == [None, "wine"]
@@ -47,6 +49,7 @@ def test_a_full_form_is_a_plan_that_billing_accepts() -> None:
         ({"name": " "}, "name"),
         ({"currency": ""}, "currency"),
         ({"billing": "later"}, "billing"),
+        ({"billing": "prepaid", "monthly_fee": "5"}, "monthly_fee"),
         ({"per_request": ""}, "per_request"),
         ({"included_requests": "1.5"}, "included_requests"),
         ({"included_requests": "²"}, "included_requests"),
