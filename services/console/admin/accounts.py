@@ -173,12 +173,13 @@ async def _show(
     billing, about = apis.billing, {"token": session.token, "account": account}
     today = datetime.now(UTC).date()
     (
-        (user, plans, balance, events),
+        (user, plans, subscription, balance, events),
         (days, by_model, by_key, invoices, preview),
     ) = await asyncio.gather(
         asyncio.gather(
             load(admin_auth.find_user(apis.auth, token=session.token, user_id=account)),
             load(billing_api.list_plans(billing, token=session.token)),
+            load(billing_api.find_subscription(billing, **about)),
             load(admin_billing.read_balance(billing, **about)),
             load(admin_billing.list_events(billing, **about, limit=_EVENTS)),
         ),
@@ -202,6 +203,7 @@ async def _show(
         sent=sent,
         user=user,
         plans=plans,
+        subscription=subscription.value,
         used_plans=_plans_in_use(plans.value or [], preview.value),
         balance=balance,
         usage=days,

@@ -17,10 +17,17 @@ async def list_plans(billing: Api, *, token: str | None) -> list[Document]:
     return plans
 
 
-async def find_subscription(billing: Api, *, token: str) -> Document | None:
-    """Return the plan that the account is on; None without one."""
+async def find_subscription(
+    billing: Api, *, token: str, account: str | None = None
+) -> Document | None:
+    """Return the plan that the account is on; None without one.
+
+    Args:
+        account: another one, for administrators.
+    """
+    parameters = {"account": account} if account else {}
     try:
-        found: Document = await billing.get("/subscription", token=token)
+        found: Document = await billing.get("/subscription", token=token, params=parameters)
     except ApiProblem as problem:
         if problem.status == 404:
             return None

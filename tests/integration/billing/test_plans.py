@@ -20,7 +20,7 @@ OWN = plan(
     price((None, "1", "0")),
     name="Ada’s plan – 🍷",
     rate_limit={"per_second": 2.5, "burst": 10.0},
-    description="For Ada’s own models – and\nfor nobody else’s. 🍷",
+    description="For Ada’s own models – and\nfor no other. 🍷",
     monthly_fee="999999999999.999999999",
 )
 

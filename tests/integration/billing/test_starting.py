@@ -124,6 +124,7 @@ class TestSettings:
             ("BILLING_TAX_RULES", '[{"country": "DE", "rate": "0.0000000001"}]'),
             ("BILLING_TAX_RULES", '[{"country": "DE", "rate": 19, "reverse_charge": true}]'),
             ("BILLING_DEFAULT_PLAN", orjson.dumps(LOCAL_PLAN | {"currency": "usd"}).decode()),
+            ("BILLING_DEFAULT_PLAN", orjson.dumps(LOCAL_PLAN | {"monthly_fee": "1"}).decode()),
             ("BILLING_LOG_LEVEL", "LOUD"),
         ],
     )

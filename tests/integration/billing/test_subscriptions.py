@@ -1,5 +1,6 @@
 """Subscriptions: which plan an account is on, and what it may change by itself."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -217,6 +218,22 @@ class TestChange:
         answers = [await put(client, buyer, each) for each in (free, dollars, euros, free)]
 
         assert [answer.status_code for answer in answers] == [200, 200, 409, 409]
+
+    async def test_changes_at_the_same_time_leave_the_account_on_one_of_the_plans(
+        self, client: AsyncClient, buyer: Headers, seller: Headers, database: Database
+    ) -> None:
+        plans = [await store(client, seller, fee_plan(name=name)) for name in "ABCD"]
+
+        answers = await asyncio.gather(
+            *(put(client, buyer, each) for each in plans),
+            *(client.delete("/subscription", headers=buyer) for _ in range(4)),
+        )
+
+        assert {answer.status_code for answer in answers} == {200, 204}
+        subscription = await read(client, buyer)
+        assert subscription["plan"] in (*plans, LOCAL_PLAN_ID)
+        assert subscription["next"] is None
+        assert await verify(database) == []
 
     async def test_who_may_not(
         self, client: AsyncClient, ada: Headers, buyer: Headers, seller: Headers

@@ -171,6 +171,7 @@ class TestPlan:
         assert "The plan is set." in text_of(page)
         assert 'data-testid="usage-amount">$2.00<' in page.text
         assert f"has the prices of {plan_name}" in text_of(page)
+        assert f"{plan_name} , since" in text_of(page)
 
     @pytest.mark.parametrize(
         "fields", [{"plan": ""}, {"plan": "x", "effective_from": "2001-01-01"}]
