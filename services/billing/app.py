@@ -20,6 +20,7 @@ from services.billing.ledger import leases_router as leases
 from services.billing.ledger.reservations import SWEEP_EVERY_S
 from services.billing.ledger.sweeper import sweep_forever
 from services.billing.plans import router as plans
+from services.billing.plans import trials
 from services.billing.plans.default import DefaultPlan
 from services.billing.receipts import router as receipts
 from services.billing.receipts.keys import ReceiptKeys, open_receipt_keys
@@ -64,7 +65,8 @@ def create_app(
         keys: where the keys that verify tokens come from; by default, from the issuer.
         tracing: where spans are recorded; the lifespan closes it.
         database_deadline_s: seconds that a unit of work may take before it fails with 503.
-        sweep_every_s: seconds between two sweeps for credit of processes that have ended.
+        sweep_every_s: seconds between two sweeps for credit of processes that have ended, and for
+            trial credit that is due.
         recall_every_s: seconds between two searches for events to take back.
 
     Raises:
@@ -108,6 +110,7 @@ def create_app(
             tasks = [
                 asyncio.create_task(sweep_forever(database, every_s=sweep_every_s)),
                 asyncio.create_task(apply_forever(database, every_s=recall_every_s)),
+                asyncio.create_task(trials.apply_forever(database, every_s=sweep_every_s)),
             ]
             if auth is not None:
                 tasks.append(asyncio.create_task(follow_revocations(auth, verifier)))

@@ -86,6 +86,7 @@ class Plan(Base):
     description: Mapped[str] = mapped_column(exact_text(DESCRIPTION_CHARS), server_default="")
     monthly_fee_high: Mapped[int] = high_part()
     monthly_fee_low: Mapped[int] = mapped_column("monthly_fee", BigInteger, server_default="0")
+    trial_credit: Mapped[str | None] = mapped_column(ascii_id(64))  # its JSON
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     prices: Mapped[list["Price"]] = relationship(order_by="Price.position", lazy="raise")
 
@@ -210,7 +211,7 @@ class LedgerPosting(Base):
 
 
 class Credit(Base):
-    """Prepaid money that an administrator added; append-only."""
+    """Prepaid money that was added without a payment or, if negative, has expired; append-only."""
 
     __tablename__ = "credits"
     __table_args__ = (Index(None, "account"),)

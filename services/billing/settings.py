@@ -65,8 +65,8 @@ def _plan(value: Any) -> PlanCreate | None:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the plan"
         raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
-    if plan.monthly_fee:  # billing does not learn when an account begins to be on it
-        raise ValueError("monthly_fee: the default plan must have no fee")
+    if plan.monthly_fee or plan.trial_credit:  # billing does not learn when an account begins
+        raise ValueError("the default plan must have no monthly_fee and no trial_credit")
     return plan
 
 
@@ -132,7 +132,7 @@ class BillingSettings(PublicUrls):
     folder."""
     default_plan: Annotated[PlanCreate | None, NoDecode, BeforeValidator(_plan)] = None
     """The plan of accounts without their own: the JSON of `POST /plans`, or the path of a file with
-    it, without a monthly fee. If unset, such accounts cannot use models."""
+    it, without a monthly fee or trial credit. If unset, such accounts cannot use models."""
     seller: Annotated[Party, NoDecode, BeforeValidator(_seller)] = Field(
         default_factory=lambda: NO_SELLER
     )

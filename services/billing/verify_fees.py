@@ -1,18 +1,21 @@
-"""Verify monthly fees: plans are unchanged, and invoices have the fees of the days on each plan."""
+"""Verify monthly fees and trials: invoices have the fees of the days on each plan."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import Select, and_, or_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing import amounts
+from services.billing.amounts import Exact, differing, exact, labelled
 from services.billing.invoices.models import Invoice, InvoiceLine
-from services.billing.models import Account, AccountPlan, Period, Plan, Price
+from services.billing.models import Account, AccountPlan, Credit, Period, Plan, Price
 from services.billing.periods import next_period, start_of
 from services.billing.plans.fees import fees_of, read_changes
-from services.billing.plans.schemas import PlanCreate, PriceCreate
+from services.billing.plans.models import Trial
+from services.billing.plans.schemas import PlanCreate, PriceCreate, TrialCredit
 from services.billing.plans.service import plan_ids
+from services.billing.plans.trials import TRIAL
 from services.common.contracts import RateLimit, format_amount
 
 _ACCOUNTS_AT_ONCE = 500
@@ -35,6 +38,7 @@ async def verify_fees(connection: AsyncConnection) -> list[str]:
         *await _plans(connection, charging),
         *await _unknown(connection),
         *await _lines(connection, charging),
+        *await _trials(connection),
     ]
 
 
@@ -71,7 +75,7 @@ async def _plans(connection: AsyncConnection, charging: Collection[str]) -> list
 
 
 def _plan(row: Mapping[Any, Any], prices: list[PriceCreate]) -> PlanCreate:
-    limit = None
+    limit, trial = None, row["trial_credit"]
     if row["rate_per_second"] is not None and row["rate_burst"] is not None:
         limit = RateLimit.model_construct(
             per_second=row["rate_per_second"], burst=row["rate_burst"]
@@ -84,6 +88,7 @@ def _plan(row: Mapping[Any, Any], prices: list[PriceCreate]) -> PlanCreate:
         public=row["public"],
         description=row["description"],
         monthly_fee=amounts.join(row["monthly_fee_high"], row["monthly_fee"]),
+        trial_credit=TrialCredit.model_validate_json(trial) if trial else None,
         prices=prices,
     )
 
@@ -178,3 +183,29 @@ async def _owed(
         for period in months
         for fee in fees_of(mine, period=period, currency=currencies[account])
     }
+
+
+async def _trials(connection: AsyncConnection) -> list[str]:
+    """Check that trials are the credit that was granted and taken back for them."""
+    credited = _part(Credit.account, exact(Credit.amount_low, high=Credit.amount_high)).where(
+        Credit.by == TRIAL
+    )
+    granted = exact(Trial.amount_low, high=Trial.amount_high).minus()
+    expired = exact(Trial.expired_low, high=Trial.expired_high)
+    both = union_all(
+        credited,
+        _part(Trial.account, granted).where(Trial.granted),
+        _part(Trial.account, expired),
+    ).subquery()
+    total = labelled(both.c, "amount").total().named("amount")
+    sums = select(both.c.account, *total).group_by(both.c.account).subquery()
+    found = await connection.execute(differing(sums, "amount").order_by(text("account")))
+    return [
+        f"trials: account {row.account}: differs from its credit by "
+        f"{format_amount(labelled(row, 'amount').value())}"
+        for row in found
+    ]
+
+
+def _part(account: Any, amount: Exact) -> Select[Any]:
+    return select(account.label("account"), *amount.named("amount"))

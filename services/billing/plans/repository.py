@@ -14,6 +14,7 @@ from services.billing.indexes import in_account_order
 from services.billing.invoices.models import LateEvent
 from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent
 from services.billing.periods import next_period, start_of
+from services.billing.plans.models import Trial
 from services.billing.plans.schemas import PlanCreate
 
 
@@ -32,6 +33,7 @@ async def add_plan(
         "public": plan.public,
         "description": plan.description,
         **amounts.columns("monthly_fee", plan.monthly_fee),
+        "trial_credit": plan.trial_credit.model_dump_json() if plan.trial_credit else None,
         "created_at": now,
     }
     prices = [
@@ -175,9 +177,11 @@ def add_assignment(
 
 
 async def delete_upcoming(session: AsyncSession, *, account: str, now: datetime) -> None:
-    """Forget the plans that an account was to be on later."""
+    """Forget the plans that an account was to be on later, with their trial."""
     upcoming = AccountPlan.account == account, AccountPlan.effective_from > now
     await session.execute(delete(AccountPlan).where(*upcoming))
+    planned = Trial.account == account, Trial.granted.is_(False), Trial.starts_at > now
+    await session.execute(delete(Trial).where(*planned))
 
 
 # -- monthly fees --------------------------------------------------------------------------------
@@ -248,3 +252,74 @@ async def list_fee_accounts(
         .limit(limit)
     )
     return list(found)
+
+
+# -- trials --------------------------------------------------------------------------------------
+
+
+async def find_trial(session: AsyncSession, *, account: str) -> Trial | None:
+    """Return the trial of an account."""
+    return await session.get(Trial, account)
+
+
+async def lock_trial(session: AsyncSession, *, account: str) -> Trial | None:
+    """Return the trial of an account, locked until the transaction ends."""
+    return await session.get(Trial, account, with_for_update=True, populate_existing=True)
+
+
+async def add_trial(
+    session: AsyncSession,
+    *,
+    account: str,
+    plan_id: str,
+    currency: str,
+    amount: int,
+    days: int,
+    starts_at: datetime,
+) -> Trial:
+    """Insert a trial that is due when it starts.
+
+    Raises:
+        IntegrityError: another transaction has just inserted one of the account.
+    """
+    high, low = amounts.split(amount)
+    trial = Trial(
+        account=account,
+        plan_id=plan_id,
+        currency=currency,
+        amount_high=high,
+        amount_low=low,
+        days=days,
+        starts_at=starts_at,
+        granted=False,
+        expired_high=0,
+        expired_low=0,
+        due_at=starts_at,
+    )
+    session.add(trial)
+    await session.flush()
+    return trial
+
+
+def mark_granted(trial: Trial, *, at: datetime, until: datetime) -> None:
+    """Record that a locked trial was granted, and until when."""
+    trial.granted, trial.starts_at, trial.due_at = True, at, until
+
+
+def mark_expired(trial: Trial, *, amount: int, due_at: datetime | None) -> None:
+    """Record what was taken back of a locked trial, and when to look again."""
+    trial.expired_high, trial.expired_low = amounts.split(trial.expired + amount)
+    trial.due_at = due_at
+
+
+async def delete_trial(session: AsyncSession, trial: Trial) -> None:
+    """Forget a locked trial that was not granted."""
+    await session.delete(trial)
+
+
+async def list_due_trials(
+    session: AsyncSession, *, now: datetime, after: str, limit: int
+) -> list[str]:
+    """Return accounts whose trial is to be granted or taken back, in order, after one."""
+    found = select(Trial.account).where(Trial.due_at <= now, Trial.account > after)
+    return list(await session.scalars(found.order_by(Trial.account).limit(limit)))

@@ -10,7 +10,7 @@ from pydantic.config import JsonDict
 from services.billing.currencies import KnownCurrency
 from services.billing.models import DESCRIPTION_CHARS, PLAN_NAME_CHARS
 from services.billing.plans.pricing import Charge, Tier
-from services.common.contracts import AccountId, Name, RateLimit
+from services.common.contracts import AccountId, Amount, Name, RateLimit
 from services.common.times import Instant
 
 _EXAMPLE: JsonDict = {
@@ -53,6 +53,15 @@ class PriceCreate(BaseModel):
         return self
 
 
+class TrialCredit(BaseModel):
+    """Credit that an account gets once, and what is left of it expires after some days."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    amount: Annotated[Amount, Field(gt=0)]
+    days: Annotated[int, Field(strict=True, ge=1, le=366)]
+
+
 class _PlanTerms(BaseModel):
     name: Annotated[str, Field(strict=True, min_length=1, max_length=PLAN_NAME_CHARS)]
     currency: KnownCurrency
@@ -69,6 +78,9 @@ class _PlanTerms(BaseModel):
     monthly_fee: Charge = Field(
         default=0,
         description="Invoiced for each UTC month, pro rata by day; postpaid plans only.",
+    )
+    trial_credit: TrialCredit | None = Field(
+        default=None, description="For an account's first plan that has it; prepaid plans only."
     )
 
 
@@ -95,10 +107,12 @@ class PlanCreate(_PlanTerms):
         return self
 
     @model_validator(mode="after")
-    def _fees_are_postpaid(self) -> Self:
+    def _fees_are_invoiced_and_trials_are_credit(self) -> Self:
         # An invoice may be issued when the balance is spent or reserved.
         if self.billing == "prepaid" and self.monthly_fee:
             raise ValueError("a prepaid plan must have no monthly_fee; fees are invoiced")
+        if self.billing == "postpaid" and self.trial_credit:
+            raise ValueError("a postpaid plan must have no trial_credit; it uses no balance")
         return self
 
 

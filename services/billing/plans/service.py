@@ -13,7 +13,7 @@ from services.billing.ledger.accounts import find_currencies
 from services.billing.models import Plan, Price
 from services.billing.plans import repository
 from services.billing.plans.repository import Assignment
-from services.billing.plans.schemas import PlanCreate, PlanListed, PlanRead, PriceRead
+from services.billing.plans.schemas import PlanCreate, PlanListed, PlanRead, PriceRead, TrialCredit
 from services.common.contracts import MAX_BURST, MAX_PER_SECOND, MIN_PER_SECOND, RateLimit
 from services.common.errors import NotFound, Unavailable
 from services.common.identity.caller import Caller
@@ -22,7 +22,7 @@ _PLANS = UUID("6f1d3c0a-52f8-4b5e-9a37-0c2d9be4d1a6")
 """The namespace of plan ids (RFC 9562 §5.5): the same plan has the same id everywhere."""
 
 
-_NEWER_TERMS = ("public", "description", "monthly_fee")
+_NEWER_TERMS = ("public", "description", "monthly_fee", "trial_credit")
 
 
 class PlanNotFound(NotFound):
@@ -231,4 +231,7 @@ def read_plan(plan: Plan) -> PlanRead:
         public=plan.public,
         description=plan.description,
         monthly_fee=amounts.join(plan.monthly_fee_high, plan.monthly_fee_low),
+        trial_credit=TrialCredit.model_validate_json(plan.trial_credit)
+        if plan.trial_credit
+        else None,
     )

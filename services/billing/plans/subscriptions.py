@@ -1,7 +1,7 @@
 """Subscriptions: which plan an account is on, and changing it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,6 +21,7 @@ from services.billing.periods import lock_open_period, start_of
 from services.billing.plans import repository
 from services.billing.plans.repository import Assignment
 from services.billing.plans.service import PlanNotFound
+from services.billing.plans.trials import end_trial, plan_trial
 from services.common.contracts import Name, format_amount
 from services.common.errors import BodyInvalid, NotFound, ServiceError, Unavailable
 
@@ -49,12 +50,20 @@ class PlannedPlan(PlanTerms):
     effective_from: datetime
 
 
+class TrialRead(BaseModel):
+    """Credit that the account got to try a plan; it is used before other credit."""
+
+    amount: str
+    expires_at: datetime
+
+
 class SubscriptionRead(PlanTerms):
     """The plan that an account is on."""
 
     account: str
     since: datetime | None = Field(description="Null if it has always been on the default plan.")
     next: PlannedPlan | None = Field(description="The plan that follows, if a change is planned.")
+    trial: TrialRead | None = Field(description="Null without trial credit, or once it has ended.")
 
 
 class SubscriptionNotFound(NotFound):
@@ -152,6 +161,8 @@ async def _change(
     current, _ = _current(assignments, now=now)
     wanted = None if plan is None or follows_default else plan.id
     if current != wanted:
+        if plan is None or plan.billing == "postpaid":
+            await end_trial(session, account=account, now=now)
         former = current or default_plan
         await _check_credit(session, account=account, former=former, plan=plan)
         if plan is not None and not follows_default:
@@ -167,6 +178,8 @@ async def _change(
             now=now,
         )
         await session.flush()
+        if plan is not None and not follows_default:
+            await plan_trial(session, account=account, plan=plan, starts_at=now, now=now)
     return now
 
 
@@ -191,10 +204,13 @@ async def assign_plan(
     if effective_from is not None and effective_from < now:
         raise BodyInvalid([{"loc": ["body", "effective_from"], "msg": "Must not be in the past."}])
     starts = max(effective_from or now, await _lock_months(session, now=now))
+    await lock_money(session, accounts=[account], journals=())
     await _check_currency(session, account=account, plan=plans[0], now=now)
     repository.add_assignment(
         session, account=account, plan_id=plan_id, effective_from=starts, now=now
     )
+    await session.flush()
+    await plan_trial(session, account=account, plan=plans[0], starts_at=starts, now=now)
     return starts
 
 
@@ -275,8 +291,20 @@ async def read_subscription(
             **_terms(next_plan, default_plan=default_plan), effective_from=upcoming.effective_from
         )
     return SubscriptionRead(
-        **_terms(plan, default_plan=default_plan), account=account, since=since, next=planned
+        **_terms(plan, default_plan=default_plan),
+        account=account,
+        since=since,
+        next=planned,
+        trial=await _find_trial(session, account=account),
     )
+
+
+async def _find_trial(session: AsyncSession, *, account: str) -> TrialRead | None:
+    trial = await repository.find_trial(session, account=account)
+    if trial is None or not trial.granted or trial.due_at is None:
+        return None
+    expires_at = trial.starts_at + timedelta(days=trial.days)
+    return TrialRead(amount=format_amount(trial.amount), expires_at=expires_at)
 
 
 def _current(

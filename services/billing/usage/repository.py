@@ -19,10 +19,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
+from services.billing.amounts import exact, labelled
 from services.billing.bulk_insert import upsert
 from services.billing.indexes import in_account_order
 from services.billing.models import (
     EventKey,
+    Plan,
+    Price,
     UsageBreakdown,
     UsageEvent,
     UsageHour,
@@ -188,6 +191,23 @@ async def count_month(
         )
     )
     return {(account, price_id): requests for account, price_id, requests in rows}
+
+
+async def sum_prepaid(session: AsyncSession, *, account: str, since: datetime) -> int:
+    """Return what an account was charged for prepaid usage from the hour of a moment on."""
+    amount = exact(UsageHour.amount_low, high=UsageHour.amount_high).total().named("amount")
+    found = await session.execute(
+        select(func.count().label("hours"), *amount)
+        .join(Price, Price.id == UsageHour.price_id)
+        .join(Plan, Plan.id == Price.plan_id)
+        .where(
+            UsageHour.account == account,
+            UsageHour.hour >= hour_of(since),
+            Plan.billing == "prepaid",
+        )
+    )
+    row = found.one()
+    return labelled(row, "amount").value() if row.hours else 0
 
 
 # -- reading -------------------------------------------------------------------------------------

@@ -117,6 +117,11 @@ async def count_requests(
     return await repository.count_month(session, accounts=accounts, period=period)
 
 
+async def sum_prepaid(session: AsyncSession, *, account: str, since: datetime) -> int:
+    """Return what an account was charged for prepaid usage from the hour of a moment on."""
+    return await repository.sum_prepaid(session, account=account, since=since)
+
+
 # -- reading -------------------------------------------------------------------------------------
 
 

@@ -51,6 +51,7 @@ class TestCreate:
         (shown,) = [each for each in plans if each["id"] == plan_id]
         assert len({price.pop("id") for price in shown["prices"]}) == 2
         other = {"public": False, "default": False, "current": False}
+        assert shown.pop("trial_credit") is None
         assert shown == OWN | {"id": plan_id} | other
 
     async def test_the_same_plan_twice_is_one_plan(
@@ -116,7 +117,9 @@ class TestCreate:
         plain = await store(client, admin, plan(name="Plain"))
 
         given = await store(
-            client, admin, plan(name="Plain", public=False, description="", monthly_fee="0")
+            client,
+            admin,
+            plan(name="Plain", public=False, description="", monthly_fee="0", trial_credit=None),
         )
         others = [
             await store(client, admin, plan(name="Plain", **newer))

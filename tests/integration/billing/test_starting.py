@@ -125,6 +125,12 @@ class TestSettings:
             ("BILLING_TAX_RULES", '[{"country": "DE", "rate": 19, "reverse_charge": true}]'),
             ("BILLING_DEFAULT_PLAN", orjson.dumps(LOCAL_PLAN | {"currency": "usd"}).decode()),
             ("BILLING_DEFAULT_PLAN", orjson.dumps(LOCAL_PLAN | {"monthly_fee": "1"}).decode()),
+            (
+                "BILLING_DEFAULT_PLAN",
+                orjson.dumps(
+                    LOCAL_PLAN | {"billing": "prepaid", "trial_credit": {"amount": "1", "days": 1}}
+                ).decode(),
+            ),
             ("BILLING_LOG_LEVEL", "LOUD"),
         ],
     )

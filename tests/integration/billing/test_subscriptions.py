@@ -71,6 +71,7 @@ class TestRead:
             "default": True,
             "since": None,
             "next": None,
+            "trial": None,
         }
 
     async def test_what_is_next_is_shown(
