@@ -29,7 +29,7 @@ async def find_subscription(
     try:
         found: Document = await billing.get("/subscription", token=token, params=parameters)
     except ApiProblem as problem:
-        if problem.status == 404:
+        if problem.code == "subscription_not_found":
             return None
         raise
     return found
