@@ -1,4 +1,4 @@
-"""The files that pages refer to, under names that change with them: a style sheet and an icon."""
+"""What pages refer to, under names that change with it: a style sheet, a script and an icon."""
 
 import hashlib
 from dataclasses import dataclass
@@ -32,6 +32,13 @@ def style() -> Asset:
 
 
 @cache
+def script() -> Asset:
+    """Return the script, without which every page works, too."""
+    content = (_FOLDER / "console.js").read_bytes()
+    return _named("script", "js", "text/javascript; charset=utf-8", content)
+
+
+@cache
 def icon() -> Asset:
     """Return the icon of browser tabs."""
     return _named("icon", "svg", "image/svg+xml", (_FOLDER / "icon.svg").read_bytes())
@@ -40,7 +47,7 @@ def icon() -> Asset:
 @cache
 def assets() -> dict[str, Asset]:
     """Return all files by name."""
-    return {each.name: each for each in (style(), icon())}
+    return {each.name: each for each in (style(), script(), icon())}
 
 
 def _named(stem: str, suffix: str, media_type: str, content: bytes) -> Asset:

@@ -77,9 +77,25 @@ def show_integer(number: int, locale: Locale) -> str:
     return format_decimal(number, locale=locale)
 
 
+def show_counted(number: int, noun: str, locale: Locale) -> str:
+    """Return a number with its noun, such as `1 request` and `1,204 requests`.
+
+    Args:
+        noun: the singular, in English; the plural must end in `s`.
+    """
+    return f"{show_integer(number, locale)} {noun}{'' if number == 1 else 's'}"
+
+
 def show_share(share: float, locale: Locale) -> str:
     """Return a share as a percentage with one decimal."""
     return format_percent(share, format="#,##0.0%", locale=locale)
+
+
+def show_duration(seconds: float, locale: Locale) -> str:
+    """Return a duration in milliseconds or, from a second on, in seconds."""
+    if seconds >= 1:
+        return f"{format_decimal(seconds, format='#,##0.##', locale=locale)} s"
+    return f"{format_decimal(seconds * 1000, format='#,##0.#', locale=locale)} ms"
 
 
 def show_figure(number: float, locale: Locale) -> str:
@@ -95,6 +111,11 @@ def show_day(day: date | str, locale: Locale) -> str:
 def show_short_day(day: date | str, locale: Locale) -> str:
     """Return a date without its year."""
     return format_skeleton("MMMd", datetime.combine(_date(day), datetime.min.time()), locale=locale)
+
+
+def show_short_month(day: date, locale: Locale) -> str:
+    """Return the month of a date, without its year."""
+    return format_skeleton("MMM", datetime.combine(day, datetime.min.time()), locale=locale)
 
 
 def show_month(month: str, locale: Locale) -> str:
@@ -124,8 +145,10 @@ def filters() -> dict[str, Callable[..., str]]:
         "rounded": show_rounded,
         "receipt": show_receipt,
         "integer": show_integer,
+        "counted": show_counted,
         "share": show_share,
         "figure": show_figure,
+        "duration": show_duration,
         "day": show_day,
         "short_day": show_short_day,
         "month": show_month,

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
 
 from services.common.http.pages import page_headers
-from services.console.design.assets import icon, style
+from services.console.design.assets import icon, script, style
 from services.console.design.charts import bar_chart, diverging_bars
 from services.console.design.locales import choose_locale, filters
 from services.console.sessions.flashes import Flash, delete_flash, read_flash
@@ -107,7 +107,11 @@ def see_other(path: str) -> Response:
 
 
 def _render(template: str, **context: Any) -> str:
-    files = {"style_path": style().path, "icon_path": icon().path}
+    files = {
+        "style_path": style().path,
+        "script_path": script().path,
+        "icon_path": icon().path,
+    }
     return templates().get_template(template).render(**files, **context)
 
 

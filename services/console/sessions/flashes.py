@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from fastapi import Request, Response
 
-from services.console.sessions.visitors import Cookies, read_visitor
+from services.console.sessions.visitors import Cookies, is_refresh, read_visitor
 
 _SECONDS = 60
 _NAME = "tollgate-flash"
@@ -33,6 +33,8 @@ def write_flash(request: Request, response: Response, flash: Flash) -> Response:
 
 def read_flash(request: Request) -> Flash | None:
     """Return what to show once, if the visitor has just sent a form."""
+    if is_refresh(request):
+        return None
     cookies: Cookies = request.app.state.cookies
     sealed = cookies.read(request, _NAME)
     document = (
@@ -46,5 +48,5 @@ def read_flash(request: Request) -> Flash | None:
 def delete_flash(request: Request, response: Response) -> None:
     """Delete what was shown."""
     cookies: Cookies = request.app.state.cookies
-    if cookies.read(request, _NAME):
+    if cookies.read(request, _NAME) and not is_refresh(request):
         cookies.write(response, _NAME, "", max_age=0)

@@ -11,7 +11,7 @@ from services.common.errors import ServiceError
 from services.common.http.forms import FORM, parse_form
 from services.common.identity.guards import Guard
 from services.console.sessions.returns import page_of
-from services.console.sessions.visitors import Cookies, Session, read_visitor
+from services.console.sessions.visitors import Cookies, Session, is_refresh, read_visitor
 
 _MAX_FIELDS = 1000
 """A playground has a field for each column of a model."""
@@ -58,6 +58,7 @@ def find_session(request: Request) -> Session | None:
         and known.id_token is not None  # auth, too, knows the visitor
         and request.method in ("GET", "HEAD")
         and time.time() >= known.renew_at
+        and not is_refresh(request)
     ):
         raise SignInNeeded(return_to=_address(request), silent=True)
     return visitor.session
@@ -92,7 +93,7 @@ MaybeSignedIn = Annotated[Session | None, Depends(_optional)]
 """The session of a page that everyone may see, or None."""
 
 
-async def _read_form(request: Request) -> Mapping[str, str]:
+async def read_form(request: Request) -> Mapping[str, str]:
     """Return the fields of a form that the console has shown to this visitor.
 
     Raises:
@@ -105,17 +106,25 @@ async def _read_form(request: Request) -> Mapping[str, str]:
         fields = dict(parse_form(await request.body(), max_fields=_MAX_FIELDS))
     except ValueError as error:
         raise HTTPException(400, "The form is malformed.") from error
-    cookies: Cookies = request.app.state.cookies
-    visitor = read_visitor(request)
-    code = fields.pop("csrf", "")
-    if visitor.is_new and visitor.session is None:
-        raise FormExpired()
-    if not cookies.sealer.is_signed(code, text=visitor.csrf_text):
-        raise FormExpired()
+    check_token(request, fields.pop("csrf", ""))
     return fields
 
 
-SentForm = Annotated[Mapping[str, str], Depends(_read_form)]
+def check_token(request: Request, token: str) -> None:
+    """Check the CSRF token of a form.
+
+    Raises:
+        FormExpired: it is missing or another visitor's.
+    """
+    cookies: Cookies = request.app.state.cookies
+    visitor = read_visitor(request)
+    if visitor.is_new and visitor.session is None:
+        raise FormExpired()
+    if not cookies.sealer.is_signed(token, text=visitor.csrf_text):
+        raise FormExpired()
+
+
+SentForm = Annotated[Mapping[str, str], Depends(read_form)]
 """The fields of a form; empty ones are left out."""
 
 

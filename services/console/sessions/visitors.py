@@ -158,6 +158,14 @@ def read_visitor(request: Request) -> Visitor:
     return known
 
 
+def is_refresh(request: Request) -> bool:
+    """Return whether the script of a page that is open asks for its latest figures.
+
+    Such a request neither takes what the next page is to show once, nor renews the session.
+    """
+    return request.headers.get("x-refresh") == "1"
+
+
 def csrf_token(request: Request) -> str:
     """Return the CSRF token of the visitor's forms."""
     cookies: Cookies = request.app.state.cookies

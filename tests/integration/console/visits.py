@@ -13,6 +13,11 @@ from tests.integration.auth.pages import Page as AuthPage
 from tests.integration.console.conftest import AUTH, CONSOLE, EMAIL, PASSWORD
 
 MAX_REDIRECTS = 8
+FOREIGN = re.compile(
+    r'<style|style=|<img|<script(?! src="/assets/script\.[0-9a-f]{12}\.js" defer></script>)'
+    r'|\son\w+="'
+)
+"""Markup that no page has, whatever texts of others it shows."""
 
 
 class Form:
