@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import HTTPException, Request, Response
 
@@ -12,20 +13,30 @@ from services.common.identity.guards import public
 from services.console.apis import inference as inference_api
 from services.console.apis.calls import ApiProblem, ApiUnavailable, load
 from services.console.apis.inference import Answer
-from services.console.design.pages import show
+from services.console.design.pages import see_other, show
 from services.console.models.prices import find_tariff
 from services.console.models.rows import example_fields, field_errors, field_name, read_row
 from services.console.models.samples import code_samples
+from services.console.models.tables import (
+    MAX_ROWS,
+    UnusableTable,
+    describe_errors,
+    download_address,
+    read_table,
+    too_large,
+)
 from services.console.sessions.flashes import Flash
 from services.console.sessions.guards import MaybeSignedIn, SentForm, SignedIn
+from services.console.sessions.uploads import FormWithFile, SentFile
 from services.console.sessions.visitors import Session
 from services.console.settings import ConsoleSettings
 from services.console.state import Apis, AppApis
 
 router = new_router(tag="models")
 
-MAX_SHOWN = 20
+_MAX_SHOWN = 20
 """Rows of a CSV whose predictions are shown."""
+_NOTHING = "Choose a file, or paste rows below."
 _EXPLAINED = 10
 """Columns that an explanation names."""
 
@@ -55,7 +66,12 @@ class Tried:
 
     fields: Mapping[str, str]
     csv: str = ""
+    """The rows that were pasted."""
+    file: str = ""
+    """The name of the file that was chosen."""
     errors: Mapping[str, str] = field(default_factory=dict)
+    table_errors: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with a CSV, by the field that it came from."""
     problems: Sequence[str] = ()
     prediction: Answer | None = None
     explanation: Answer | None = None
@@ -72,10 +88,24 @@ async def try_model(
     The form's id is the idempotency key, so a form that is sent twice is billed once.
     """
     card = await _read_card(apis, session, model)
-    if form.get("action") == "csv":
-        tried = await _try_csv(apis, session, model, form)
-    else:
-        tried = await _try_row(apis, session, model, card, form)
+    tried = await _try_row(apis, session, model, card, form)
+    return await _show(request, apis, session, model, card=card, tried=tried)
+
+
+@router.get("/models/{model}/rows")
+@public
+async def rows_page(model: str) -> Response:
+    """Lead who opens the address of a result again to the playground."""
+    return see_other(f"/models/{quote(model, safe='')}")
+
+
+@router.post("/models/{model}/rows")
+async def try_rows(
+    model: str, request: Request, session: SignedIn, sent: SentFile, apis: AppApis
+) -> Response:
+    """Predict the rows of a CSV, which was chosen as a file or pasted; otherwise as one row."""
+    card = await _read_card(apis, session, model)
+    tried = await _try_table(apis, session, model, card, sent)
     return await _show(request, apis, session, model, card=card, tried=tried)
 
 
@@ -115,21 +145,40 @@ async def _try_row(
     return Tried(fields, prediction=prediction, explanation=explanation)
 
 
-async def _try_csv(apis: Apis, session: Session, model: str, form: SentForm) -> Tried:
-    content = form.get("csv", "")
-    if not content.strip():
-        return Tried({}, problems=["Paste a CSV whose first row names the columns."], status=422)
+async def _try_table(
+    apis: Apis, session: Session, model: str, card: Mapping[str, Any], sent: FormWithFile
+) -> Tried:
+    pasted, file = sent.fields.get("csv", ""), sent.file
+    field = "file" if file or sent.is_too_large else "csv"
+    tried = Tried({}, csv=pasted, file=file.name if file else "")
+    if not file and not pasted.strip() and not sent.is_too_large:
+        return replace(tried, table_errors={"file": _NOTHING}, status=422)
+    try:
+        if sent.is_too_large:
+            raise too_large()
+        content = read_table(
+            file.content if file else pasted.encode(),
+            columns={each["name"] for each in inference_api.columns_of(card)},
+        )
+    except UnusableTable as error:
+        return replace(tried, table_errors={field: str(error)}, status=422)
     try:
         table = await inference_api.predict_csv(
             apis.inference,
             model=model,
-            content=content.encode(),
+            content=content,
             token=session.token,
-            idempotency_key=_call_key(session, form),
+            idempotency_key=_call_key(session, sent.fields),
         )
-    except (ApiProblem, ApiUnavailable) as error:
-        return _failed(Tried({}, csv=content), error)
-    return Tried({}, csv=content, table=table)
+    except ApiUnavailable as error:
+        return _failed(tried, error)
+    except ApiProblem as error:
+        if not error.errors:
+            return _failed(tried, error)
+        return replace(
+            tried, table_errors={field: describe_errors(error.errors)}, status=error.status
+        )
+    return replace(tried, table=table)
 
 
 def _failed(tried: Tried, error: ApiProblem | ApiUnavailable) -> Tried:
@@ -142,13 +191,11 @@ def _failed(tried: Tried, error: ApiProblem | ApiUnavailable) -> Tried:
         by_field, problems = field_errors(error.errors)
         if not error.errors:
             problems = [error.detail]
-    return Tried(
-        tried.fields,
-        csv=tried.csv,
+    return replace(
+        tried,
         errors={name: text for name, text in by_field.items() if name in tried.fields},
         problems=problems
         + [f"{name}: {text}" for name, text in by_field.items() if name not in tried.fields],
-        prediction=tried.prediction,
         status=status,
     )
 
@@ -198,5 +245,9 @@ async def _show(
             model=model,
             row={each["name"]: each["example"] for each in columns},
         ),
-        max_shown=MAX_SHOWN,
+        max_shown=_MAX_SHOWN,
+        max_rows=MAX_ROWS,
+        download=download_address(card["target"], tried.table.document["predictions"])
+        if tried.table
+        else None,
     )

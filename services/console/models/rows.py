@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-RESERVED = frozenset({"csrf", "once", "action", "csv"})
+RESERVED = frozenset({"csrf", "once", "action"})
 """Fields of the playground itself; a column of such a name has a field `column.<name>`."""
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,15}", re.ASCII)
