@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from urllib.parse import urlencode
 
+from babel import Locale
 from fastapi import HTTPException, Request, Response
 
 from services.common.http.routing import new_router
 from services.console.admin.forms import Sent, incomplete, is_account, refused
+from services.console.admin.revenue import read_usages
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
 from services.console.apis.billing import Document
@@ -45,12 +47,22 @@ async def accounts_page(
         if text
         else admin_auth.list_users(auth, token=token, cursor=cursor, limit=_PAGE)
     )
+    users = found.value.users if found.value else []
     following = found.value.next_cursor if found.value else None
+    today, locale = datetime.now(UTC).date(), locale_of(request)
+    usages = await load(
+        read_usages(
+            apis.billing, token=token, accounts=[each["id"] for each in users], group_by="day"
+        )
+    )
     query = {"cursor": following or ""} | ({"q": text} if text else {})
     return show(
         request,
         "admin/accounts.html.j2",
         found=found,
+        usages=usages,
+        totals={each["account"]: each["total"] for each in usages.value or ()},
+        drawn={each["account"]: _draw(each, today, locale) for each in usages.value or ()},
         text=text,
         is_first=not cursor,
         older=f"/admin/accounts?{urlencode(query)}" if following else None,
@@ -140,6 +152,16 @@ async def set_access(
     return write_flash(request, see_other(f"/admin/accounts/{account}"), Flash("success", text))
 
 
+def _draw(usage: Document, today: date, locale: Locale) -> list[tuple[str, Decimal, str]]:
+    """Return the revenue of each day of this month as points of a chart."""
+    days = daily(usage["buckets"], first=month_of(today).first, last=today)
+    currency = usage["total"]["currency"]
+    return [
+        (show_short_day(day, locale), amount, show_money(amount, currency, locale))
+        for day, _, amount in days
+    ]
+
+
 def _account(text: str) -> str:
     """Return the id of an account in a path.
 
@@ -192,8 +214,8 @@ async def _show(
         ),
     )
     locale, usage = locale_of(request), days.value
-    currency = usage["total"]["currency"] if usage else None
-    found = daily(usage["buckets"], month=month_of(today), today=today) if usage else []
+    first = month_of(today).first
+    found = daily(usage["buckets"], first=first, last=today) if usage else []
     return show(
         request,
         "admin/account.html.j2",
@@ -212,10 +234,7 @@ async def _show(
         events=events,
         invoices=invoices,
         currencies=_currencies(plans.value or [], balance.value),
-        amounts=[
-            (show_short_day(day, locale), amount, show_money(amount, currency, locale))
-            for day, _, amount in found
-        ],
+        amounts=_draw(usage, today, locale) if usage else [],
         requests=[
             (show_short_day(day, locale), Decimal(count), show_integer(count, locale))
             for day, count, _ in found

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from urllib.parse import quote, urlencode
 from uuid import UUID
 
@@ -10,7 +11,7 @@ from fastapi import Request, Response
 
 from services.common.http.routing import new_router
 from services.console.admin.forms import is_account
-from services.console.admin.revenue import MAX_ACCOUNTS_BY_DAY, read_revenue
+from services.console.admin.revenue import MAX_ACCOUNTS_LOOKED_AT, list_active
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
 from services.console.apis.billing import Document
@@ -69,7 +70,7 @@ async def event_page(
 ) -> Response:
     """Follow one event from the prediction to its invoice."""
     account = account.strip().lower()
-    owner = account if is_account(account) else await _find_owner(apis.billing, session, id)
+    owner = account if is_account(account) else await find_owner(apis.billing, session, id)
     event = (
         await admin_billing.find_event(apis.billing, token=session.token, account=owner, event=id)
         if owner
@@ -103,20 +104,19 @@ async def event_page(
     )
 
 
-async def _find_owner(billing: Api, session: Session, event: str) -> str | None:
+async def find_owner(billing: Api, session: Session, event: str) -> str | None:
     """Return the account of an event, if it is one of those active in the event's month.
 
     Billing finds an event only within an account; ids of version 7 say when they were made.
     """
     today = datetime.now(UTC).date()
-    revenues = await asyncio.gather(
+    active = await asyncio.gather(
         *(
-            read_revenue(billing, token=session.token, period=month.id)
+            list_active(billing, token=session.token, period=month.id)
             for month in _months_of(event) or offered_months(today=today)[:2]
         )
     )
-    active = [each.account for revenue in revenues for each in revenue.active]
-    candidates = list(dict.fromkeys([session.account, *active]))[:MAX_ACCOUNTS_BY_DAY]
+    candidates = list(dict.fromkeys(chain([session.account], *active)))[:MAX_ACCOUNTS_LOOKED_AT]
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def is_owner(account: str) -> bool:

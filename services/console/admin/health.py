@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.console.apis.admin_inference import Figures, VersionFigures
-
 DRIFT_WARNING, DRIFT_DANGER = 0.1, 0.25
 """Population stability indexes above which a distribution has moved a little, and a lot."""
 
@@ -69,8 +67,3 @@ def judge_drift(index: float | None) -> Verdict:
     if index > DRIFT_WARNING:
         return Verdict("warning", "Moving")
     return Verdict("success", "Stable")
-
-
-def figures_of(figures: Figures | None, model: str, version: str) -> VersionFigures:
-    """Return the figures of a version; empty ones if nothing is counted yet."""
-    return (figures or {}).get((model, version)) or VersionFigures()

@@ -15,7 +15,7 @@ from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
 from services.console.apis.billing import Document
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, load
-from services.console.design.locales import show_money
+from services.console.design.locales import show_counted, show_money
 from services.console.design.pages import locale_of, see_other, show
 from services.console.sessions.flashes import Flash, write_flash
 from services.console.sessions.guards import Administrator, SentForm
@@ -67,8 +67,8 @@ async def close_month(
     except (ApiProblem, ApiUnavailable) as error:
         sent = refused("close", form, error, shown=_CLOSING)
         return await _show_month(request, session, apis, month, sent)
-    count = len(run["invoices"])
-    text = f"{month.id} is closed with {count} invoice{'' if count == 1 else 's'}."
+    count = show_counted(len(run["invoices"]), "invoice", locale_of(request))
+    text = f"{month.id} is closed with {count}."
     to = f"/admin/invoices?{urlencode({'period': month.id})}"
     return write_flash(request, see_other(to), Flash("success", text))
 
@@ -129,7 +129,7 @@ def _is_positive(text: str) -> bool:
         return False
 
 
-async def _find_run(billing: Api, session: Session, month: Month) -> Document | None:
+async def find_run(billing: Api, session: Session, month: Month) -> Document | None:
     """Return a closed month's invoices; None if it is open.
 
     Repeating the run of a closed month returns its invoices and closes nothing.
@@ -146,7 +146,7 @@ async def _show_month(
     request: Request, session: Session, apis: Apis, month: Month, sent: Sent
 ) -> Response:
     run, journals, emails = await asyncio.gather(
-        load(_find_run(apis.billing, session, month)),
+        load(find_run(apis.billing, session, month)),
         load(admin_billing.list_journals(apis.billing, token=session.token)),
         load(admin_auth.find_emails(apis.auth, token=session.token)),
     )

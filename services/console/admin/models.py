@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from services.common.http.routing import new_router
-from services.console.admin.health import figures_of, judge_drift
+from services.console.admin.health import judge_drift
 from services.console.apis import admin_inference
 from services.console.apis import inference as inference_api
 from services.console.apis.admin_inference import Figures, VersionFigures
@@ -59,10 +59,11 @@ async def model_page(
         load(admin_inference.list_versions(inference, token=token)),
         load(admin_inference.read_figures(inference)),
     )
-    live = figures_of(figures.value, model, status.value["version"]) if status.value else None
+    counted = figures.value or Figures()
+    live = counted.of_version(model, status.value["version"]) if status.value else None
     versions = Part[list[Version]](problem=index.problem)
     if index.value is not None:
-        versions = Part(_versions(model, index.value, card.value, figures.value))
+        versions = Part(_versions(model, index.value, card.value, counted))
     return show(
         request,
         "admin/model.html.j2",
@@ -73,6 +74,7 @@ async def model_page(
         versions=versions,
         live=live,
         has_figures=figures.value is not None,
+        unanswered=counted.of_model(model),
         drifted=sorted(live.column_drift.items(), key=lambda each: -each[1])[:_MAX_COLUMNS]
         if live
         else [],
@@ -95,7 +97,7 @@ def _versions(
     model: str,
     index: list[dict[str, Any]],
     card: Mapping[str, Any] | None,
-    figures: Figures | None,
+    figures: Figures,
 ) -> list[Version]:
     """Return the versions of a model, newest first."""
     released = {each["version"]: each for each in (card["versions"] if card else ())}
@@ -110,7 +112,7 @@ def _versions(
             reason=each["reason"],
             released_at=released.get(each["version"], {}).get("released_at"),
             sunset=released.get(each["version"], {}).get("sunset"),
-            figures=figures_of(figures, model, each["version"]),
+            figures=figures.of_version(model, each["version"]),
         )
         for each in reversed(own[-_MAX_VERSIONS:])
     ]

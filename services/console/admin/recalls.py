@@ -9,7 +9,7 @@ from fastapi import Request, Response
 
 from services.common.http.routing import new_router
 from services.console.admin.forms import Sent, incomplete, refused
-from services.console.admin.revenue import MAX_ACCOUNTS_BY_DAY, read_revenue, read_usages
+from services.console.admin.revenue import MAX_ACCOUNTS_LOOKED_AT, list_active, read_usages
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, Part, load
 from services.console.design.pages import see_other, show
@@ -103,10 +103,10 @@ async def _find_effect(billing: Api, *, token: str, version: str) -> Effect | No
         return None
     month = month_of(datetime.now(UTC).date())
     both = await asyncio.gather(
-        *(read_revenue(billing, token=token, period=each.id) for each in (month, month.before()))
+        *(list_active(billing, token=token, period=each.id) for each in (month, month.before()))
     )
-    accounts = sorted({each.account for revenue in both for each in revenue.active})
-    looked_at = accounts[:MAX_ACCOUNTS_BY_DAY]
+    accounts = sorted({account for active in both for account in active})
+    looked_at = accounts[:MAX_ACCOUNTS_LOOKED_AT]
     usages = await read_usages(
         billing, token=token, accounts=looked_at, group_by="version", since=_ALL_TIME
     )

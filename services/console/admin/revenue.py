@@ -1,65 +1,79 @@
-"""What all accounts paid in a month, from what billing offers: previews of plans, and usage."""
+"""What accounts pay: the revenue of months, the accounts that were active, and their usage."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 from decimal import Decimal
 from typing import Any
 
 from services.console.apis import admin_billing
 from services.console.apis import billing as billing_api
 from services.console.apis.calls import Api
-from services.console.usage.figures import Month, daily
+from services.console.usage.figures import Month
 
-MAX_ACCOUNTS_BY_DAY = 60
-"""Up to how many active accounts have their days added up, with a call for each."""
+MAX_ACCOUNTS_LOOKED_AT = 60
+"""How many accounts a page asks about, with a call for each."""
 _AT_ONCE = 8
-
-Day = tuple[date, int, Decimal]
-"""A day, its requests, and what they cost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Active:
-    """An account that paid, or owes, something for a month's usage."""
+class Sales:
+    """What all accounts of a currency used in a month, before tax and invoices' rounding."""
 
-    account: str
     currency: str
-    amount: Decimal
+    revenue: Decimal
+    requests: int
+    rows: int
+    accounts: int
+    """How many accounts used something."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revenue:
-    """A month's usage of all accounts, before tax and invoices' rounding."""
+    """A month's usage of all accounts; the currency that brings in most comes first."""
 
-    totals: Mapping[str, Decimal]
-    """By currency."""
-    active: Sequence[Active]
-    """The accounts with usage; those that pay most come first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """The days of a month: all accounts of one currency."""
-
-    currency: str
-    days: Sequence[Day]
-
-    @property
-    def today(self) -> Day:
-        """The last day."""
-        return self.days[-1]
+    month: Month
+    currencies: Sequence[Sales]
 
     @property
     def requests(self) -> int:
-        """The requests of the month."""
-        return sum(requests for _, requests, _ in self.days)
+        """The requests in all currencies."""
+        return sum(each.requests for each in self.currencies)
+
+    @property
+    def rows(self) -> int:
+        """The rows in all currencies."""
+        return sum(each.rows for each in self.currencies)
+
+    @property
+    def accounts(self) -> int:
+        """The active accounts; each has one currency."""
+        return sum(each.accounts for each in self.currencies)
+
+    def amount(self, currency: str) -> Decimal:
+        """Return the revenue in a currency."""
+        found = (each.revenue for each in self.currencies if each.currency == currency)
+        return next(found, Decimal(0))
 
 
-async def read_revenue(billing: Api, *, token: str, period: str) -> Revenue:
-    """Return what all accounts pay for a month.
+async def read_revenue(billing: Api, *, token: str, month: Month) -> Revenue:
+    """Return what all accounts pay for a month; raises as `admin_billing.read_revenue`."""
+    found = await admin_billing.read_revenue(billing, token=token, period=month.id)
+    sales = [
+        Sales(
+            each["currency"],
+            Decimal(each["revenue"]),
+            each["requests"],
+            each["rows"],
+            each["accounts"],
+        )
+        for each in found["currencies"]
+    ]
+    return Revenue(month, sorted(sales, key=lambda each: (-each.revenue, each.currency)))
+
+
+async def list_active(billing: Api, *, token: str, period: str) -> list[str]:
+    """Return the accounts with usage in a month; those that paid most come first.
 
     A preview of a plan names every account with usage in the plan's currency, and what it paid;
     one plan of each currency is enough.
@@ -72,41 +86,12 @@ async def read_revenue(billing: Api, *, token: str, period: str) -> Revenue:
             for plan in by_currency.values()
         )
     )
-    found = dict(zip(by_currency, previews, strict=True))
-    active = [
-        Active(each["account"], currency, Decimal(each["before"]))
-        for currency, preview in found.items()
+    paid = [
+        (Decimal(each["before"]), each["account"])
+        for preview in previews
         for each in preview["accounts"]
     ]
-    return Revenue(
-        totals={
-            currency: Decimal(preview["total"]["before"])
-            for currency, preview in found.items()
-            if preview["accounts"]
-        },
-        active=sorted(active, key=lambda each: (-each.amount, each.account)),
-    )
-
-
-async def read_days(
-    billing: Api, *, token: str, revenue: Revenue, month: Month, today: date
-) -> Days | None:
-    """Return this month's days in the currency that brings in most; None if too many accounts pay.
-
-    Args:
-        revenue: of the same month.
-    """
-    largest = max(revenue.totals, key=lambda each: revenue.totals[each], default=None)
-    accounts = [each.account for each in revenue.active if each.currency == largest]
-    if largest is None or len(accounts) > MAX_ACCOUNTS_BY_DAY:
-        return None
-    usages = await read_usages(billing, token=token, accounts=accounts, group_by="day")
-    sums: dict[date, tuple[int, Decimal]] = defaultdict(lambda: (0, Decimal(0)))
-    for usage in usages:
-        for day, requests, amount in daily(usage["buckets"], month=month, today=today):
-            before = sums[day]
-            sums[day] = before[0] + requests, before[1] + amount
-    return Days(largest, [(day, *sums[day]) for day in sorted(sums)])
+    return [account for _, account in sorted(paid, key=lambda each: (-each[0], each[1]))]
 
 
 async def read_usages(

@@ -8,5 +8,6 @@ from services.console.admin.operations import router as operations
 from services.console.admin.overview import router as overview
 from services.console.admin.plans import router as plans
 from services.console.admin.recalls import router as recalls
+from services.console.admin.search import router as search
 
-ADMIN = (overview, accounts, models, plans, invoices, recalls, events, operations)
+ADMIN = (overview, search, accounts, models, plans, invoices, recalls, events, operations)

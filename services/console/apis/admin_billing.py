@@ -22,6 +22,21 @@ async def read_usage(
     return await _get(billing, "/usage", token=token, parameters=parameters)
 
 
+async def read_revenue(billing: Api, *, token: str, period: str) -> Document:
+    """Return the revenue of a month such as `2026-10`, in `currencies`.
+
+    Raises:
+        ApiUnavailable: also if billing is of a release that cannot tell.
+        TokenRejected, ApiProblem: as `Api.call`.
+    """
+    try:
+        return await _get(billing, "/revenue", token=token, parameters={"period": period})
+    except ApiProblem as problem:
+        if problem.status == 404:
+            raise ApiUnavailable(billing.name) from problem
+        raise
+
+
 async def read_balance(billing: Api, *, token: str, account: str) -> Document:
     """Return an account's balance."""
     return await _get(billing, "/balance", token=token, parameters={"account": account})

@@ -1,5 +1,7 @@
 """What administrators ask inference, and how it and the other services do."""
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +16,9 @@ from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, read_js
 Document = dict[str, Any]
 
 _PROBE_TIMEOUT_S = 2.0
+_SERVER_ERROR = 500
+_PREDICTION = re.compile(r"/v[12]/models/\S*(?::predict|:explain|/infer)")
+"""The routes of predictions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,81 @@ class VersionFigures:
         return max(self.column_drift.items(), key=lambda each: each[1], default=None)
 
 
-Figures = Mapping[tuple[str, str], VersionFigures]
-"""By model and version."""
+@dataclass(slots=True)
+class Unanswered:
+    """Requests for predictions that had no prediction as their answer."""
+
+    refused: int = 0
+    """Those that callers can cure: a status below 500."""
+    failed: int = 0
+    """Errors of the platform: a status of 500 or above."""
+
+
+@dataclass(slots=True)
+class Durations:
+    """How long requests took, as a histogram."""
+
+    buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+    """How many requests took at most so many seconds."""
+
+    def quantile(self, share: float) -> float | None:
+        """Return within how many seconds a share of the requests was answered.
+
+        It is interpolated inside a bucket, as Prometheus does. What took longer than the last
+        finite bound is counted as that bound; None without requests.
+        """
+        wanted = share * self.buckets.get(math.inf, 0.0)
+        below, counted = 0.0, 0.0
+        for bound, count in sorted(self.buckets.items()):
+            if wanted and count >= wanted:
+                if bound == math.inf:
+                    return below
+                return below + (bound - below) * (wanted - counted) / (count - counted)
+            below, counted = bound, count
+        return None
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the process of inference that answered has counted since it started."""
+
+    versions: dict[tuple[str, str], VersionFigures] = field(
+        default_factory=lambda: defaultdict(VersionFigures)
+    )
+    """By model and version."""
+    unanswered: dict[str, Unanswered] = field(default_factory=lambda: defaultdict(Unanswered))
+    """By model; under an empty name those for models that are not served."""
+    durations: Durations = field(default_factory=Durations)
+    """Of all requests for predictions."""
+
+    def of_version(self, model: str, version: str) -> VersionFigures:
+        """Return the figures of a version; empty ones if nothing is counted yet."""
+        return self.versions.get((model, version)) or VersionFigures()
+
+    def of_model(self, model: str) -> Unanswered:
+        """Return what a model did not answer."""
+        return self.unanswered.get(model) or Unanswered()
+
+    @property
+    def answered(self) -> int:
+        """The requests that were answered with a prediction."""
+        return sum(each.predictions for each in self.versions.values())
+
+    @property
+    def refused(self) -> int:
+        """The requests that callers must change."""
+        return sum(each.refused for each in self.unanswered.values())
+
+    @property
+    def failed(self) -> int:
+        """The requests that failed."""
+        return sum(each.failed for each in self.unanswered.values())
+
+    @property
+    def error_share(self) -> float | None:
+        """The share of requests that failed; None without requests."""
+        requests = self.answered + self.refused + self.failed
+        return self.failed / requests if requests else None
 
 
 async def check_health(api: Api) -> Health:
@@ -93,7 +171,7 @@ async def list_versions(inference: Api, *, token: str) -> list[Document]:
 
 
 async def read_figures(inference: Api) -> Figures:
-    """Return what inference counts about each version, from its metrics.
+    """Return what inference counts, from its metrics.
 
     Raises:
         ApiUnavailable, ApiProblem: the metrics cannot be read.
@@ -106,33 +184,52 @@ async def read_figures(inference: Api) -> Figures:
 
 
 def parse_figures(text: str) -> Figures:
-    """Return the figures of each version in metrics in Prometheus's text format.
+    """Return the figures in metrics in Prometheus's text format.
 
     Raises:
         ValueError: it is another format.
     """
-    found: dict[tuple[str, str], VersionFigures] = defaultdict(VersionFigures)
+    found = Figures()
     errors: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
     for family in text_string_to_metric_families(text):
         for name, labels, value, *_ in family.samples:
-            if not {"model", "version"} <= labels.keys() or value != value:
+            if value != value:
                 continue
-            key = (labels["model"], labels["version"])
-            if name == "tollgate_inference_predictions_total":
-                found[key].predictions += int(value)
-            elif name == "tollgate_feedback_rows_total":
-                found[key].outcomes[labels["outcome"]] += int(value)
-            elif name == "tollgate_canary_requests_total":
-                found[key].canary[labels["outcome"]] += int(value)
-            elif name == "tollgate_drift_rows":
-                found[key].drift_rows = int(value)
-            elif name == "tollgate_drift_prediction_psi":
-                found[key].prediction_drift = value
-            elif name == "tollgate_drift_column_psi":
-                found[key].column_drift[labels["column"]] = value
-            elif name.startswith("tollgate_feedback_absolute_error_"):
-                errors[key][name.rpartition("_")[2]] = value
+            if name == "tollgate_inference_failures_total":
+                unanswered = found.unanswered[labels["model"]]
+                if int(labels["status"]) < _SERVER_ERROR:
+                    unanswered.refused += int(value)
+                else:
+                    unanswered.failed += int(value)
+            elif name == "http_request_duration_seconds_bucket":
+                if labels["method"] == "POST" and _is_prediction(labels["route"]):
+                    found.durations.buckets[float(labels["le"])] += value
+            elif {"model", "version"} <= labels.keys():
+                key = (labels["model"], labels["version"])
+                _add(found.versions[key], name, labels, value)
+                if name.startswith("tollgate_feedback_absolute_error_"):
+                    errors[key][name.rpartition("_")[2]] = value
     for key, sums in errors.items():
         if sums.get("count"):
-            found[key].mean_error = sums["sum"] / sums["count"]
-    return dict(found)
+            found.versions[key].mean_error = sums["sum"] / sums["count"]
+    return found
+
+
+def _is_prediction(route: str) -> bool:
+    return _PREDICTION.fullmatch(route) is not None
+
+
+def _add(figures: VersionFigures, name: str, labels: Mapping[str, str], value: float) -> None:
+    """Count a sample of a version's metric."""
+    if name == "tollgate_inference_predictions_total":
+        figures.predictions += int(value)
+    elif name == "tollgate_feedback_rows_total":
+        figures.outcomes[labels["outcome"]] += int(value)
+    elif name == "tollgate_canary_requests_total":
+        figures.canary[labels["outcome"]] += int(value)
+    elif name == "tollgate_drift_rows":
+        figures.drift_rows = int(value)
+    elif name == "tollgate_drift_prediction_psi":
+        figures.prediction_drift = value
+    elif name == "tollgate_drift_column_psi":
+        figures.column_drift[labels["column"]] = value

@@ -60,15 +60,27 @@ def offered_months(*, today: date) -> list[Month]:
 
 
 def daily(
-    buckets: Sequence[Mapping[str, Any]], *, month: Month, today: date
+    buckets: Sequence[Mapping[str, Any]], *, first: date, last: date
 ) -> list[tuple[date, int, Decimal]]:
-    """Return the requests and the amount of each day of a month up to today, without gaps."""
-    last = month.first + timedelta(days=month.days - 1)
+    """Return the requests and the amount of each day from the first to the last, without gaps."""
     by_day = {str(each["key"])[:10]: each for each in buckets}
-    days = [
-        month.first + timedelta(days=n) for n in range((min(last, today) - month.first).days + 1)
-    ]
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     found = [(day, by_day.get(day.isoformat())) for day in days]
+    return [
+        (day, each["requests"] if each else 0, Decimal(each["amount"]) if each else Decimal(0))
+        for day, each in found
+    ]
+
+
+def monthly(
+    buckets: Sequence[Mapping[str, Any]], *, first: date, last: date
+) -> list[tuple[date, int, Decimal]]:
+    """Return the first day, the requests and the amount of each month, as `daily` does of days."""
+    by_month = {str(each["key"])[:7]: each for each in buckets}
+    months = [month_of(last)]
+    while months[-1].first > first:
+        months.append(months[-1].before())
+    found = [(month.first, by_month.get(month.id)) for month in reversed(months)]
     return [
         (day, each["requests"] if each else 0, Decimal(each["amount"]) if each else Decimal(0))
         for day, each in found

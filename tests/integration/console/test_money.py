@@ -1,6 +1,6 @@
 """Usage, the open month, invoices and the billing profile on the console."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi import FastAPI
@@ -38,7 +38,7 @@ class TestUsage:
     async def test_a_month_without_calls_says_what_to_do_next(self, browser: AsyncClient) -> None:
         page = await visit(browser, "/usage")
 
-        assert "No calls in this month" in text_of(page)
+        assert "No calls in these days" in text_of(page)
         assert 'data-testid="usage-requests">0<' in page.text
 
     async def test_it_shows_the_calls_by_day_and_by_model(
@@ -54,14 +54,36 @@ class TestUsage:
         assert "<svg" in page.text
         assert "20261122t000000z-0a1b2c3d" in text_of(by_version)
 
-    @pytest.mark.parametrize("query", ["?period=1999-01", "?period=x&by=y", "?tag=%3Cscript%3E"])
-    async def test_an_address_that_asks_for_anything_else_shows_this_month(
-        self, browser: AsyncClient, query: str
-    ) -> None:
+    @pytest.mark.parametrize("query", ["?range=x&by=y", "?tag=%3Cscript%3E", "?range=365"])
+    async def test_any_address_shows_a_range(self, browser: AsyncClient, query: str) -> None:
         page = await visit(browser, f"/usage{query}")
 
         assert page.status_code == 200
-        assert "<script" not in page.text
+        assert "<script>" not in page.text
+
+    async def test_a_range_shows_only_its_days(
+        self, browser: AsyncClient, database: Database, account: str
+    ) -> None:
+        now = datetime.now(UTC)
+        day, before = (f"{now - timedelta(days=n):%Y-%m-%d}" for n in (0, 1))
+        await use(database, 1, account=account, time=now)
+
+        today = await visit(browser, f"/usage?from={day}&to={day}")
+        yesterday = await visit(browser, f"/usage?from={before}&to={before}")
+
+        assert 'data-testid="usage-requests">1<' in today.text
+        assert 'data-testid="usage-requests">0<' in yesterday.text
+        assert 'data-live="usage"' in today.text
+        assert "data-live" not in yesterday.text
+
+    async def test_what_is_wrong_with_a_range_is_beside_its_field(
+        self, browser: AsyncClient
+    ) -> None:
+        page = await visit(browser, "/usage?from=2026-02-02&to=2026-02-01")
+
+        assert page.status_code == 422
+        assert 'id="f-from-error"' in page.text
+        assert 'value="2026-02-02"' in page.text
 
     async def test_the_events_of_a_month_can_be_downloaded(
         self, browser: AsyncClient, database: Database, account: str

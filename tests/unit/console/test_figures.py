@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.console.design.charts import bar_chart, diverging_bars
-from services.console.usage.figures import Month, daily, forecast, offered_months, read_month
+from services.console.usage.figures import (
+    Month,
+    daily,
+    forecast,
+    monthly,
+    offered_months,
+    read_month,
+)
 
 TODAY = date(2026, 11, 15)
 NOVEMBER = Month(date(2026, 11, 1))
@@ -33,20 +40,27 @@ def test_a_year_of_months_is_offered() -> None:
     assert read_month("2026-02", today=TODAY).days == 28
 
 
-def test_days_without_calls_are_shown_up_to_today() -> None:
+def test_days_without_calls_are_shown_up_to_the_last() -> None:
     buckets = [{"key": "2026-11-03T00:00:00Z", "requests": 2, "amount": "0.5"}]
 
-    found = daily(buckets, month=NOVEMBER, today=TODAY)
+    found = daily(buckets, first=NOVEMBER.first, last=TODAY)
 
     assert len(found) == 15
     assert found[2] == (date(2026, 11, 3), 2, Decimal("0.5"))
     assert found[0] == (date(2026, 11, 1), 0, Decimal(0))
 
 
-def test_a_month_that_is_over_has_all_its_days_and_no_forecast() -> None:
+def test_months_without_calls_are_shown_from_the_first_to_the_last() -> None:
+    buckets = [{"key": "2026-10-01T00:00:00Z", "requests": 2, "amount": "0.5"}]
+
+    found = monthly(buckets, first=date(2026, 9, 30), last=TODAY)
+
+    assert [(each.month, count) for each, count, _ in found] == [(9, 0), (10, 2), (11, 0)]
+
+
+def test_a_month_that_is_over_has_no_forecast() -> None:
     october = NOVEMBER.before()
 
-    assert len(daily([], month=october, today=TODAY)) == 31
     assert forecast(Decimal(9), month=october, now=datetime(2026, 11, 15, tzinfo=UTC)) is None
 
 

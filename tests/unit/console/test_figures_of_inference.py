@@ -1,9 +1,14 @@
 """What administrators read from inference's metrics."""
 
+import math
+from itertools import accumulate
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.console.admin.health import judge_drift, order_journals
-from services.console.apis.admin_inference import parse_figures
+from services.console.apis.admin_inference import Durations, parse_figures
 
 METRICS = """
 tollgate_inference_predictions_total{model="wine",version="v1"} 12.0
@@ -18,14 +23,28 @@ tollgate_drift_column_psi{column="b",model="wine",version="v1"} NaN
 tollgate_feedback_absolute_error_count{model="price",version="v9"} 4.0
 tollgate_feedback_absolute_error_sum{model="price",version="v9"} 10.0
 process_open_fds 21.0
+tollgate_inference_failures_total{model="wine",status="422"} 6.0
+tollgate_inference_failures_total{model="wine",status="503"} 2.0
+tollgate_inference_failures_total{model="",status="404"} 1.0
 """
+
+BUCKETS = {
+    "/v1/models/{model}:predict": {"0.01": 50, "0.1": 90, "+Inf": 90},
+    "/v2/models/{model}/infer": {"0.01": 0, "0.1": 10, "+Inf": 10},
+    "/v1/models/{model}:feedback": {"0.01": 0, "0.1": 0, "+Inf": 99},
+}
+METRICS += "\n".join(
+    f'http_request_duration_seconds_bucket{{le="{le}",method="POST",route="{route}"}} {count}'
+    for route, counts in BUCKETS.items()
+    for le, count in counts.items()
+)
 
 
 def test_the_figures_of_each_version_are_read() -> None:
     figures = parse_figures(METRICS)
 
     live, canary, price = (
-        figures[key] for key in [("wine", "v1"), ("wine", "v2"), ("price", "v9")]
+        figures.of_version(*key) for key in [("wine", "v1"), ("wine", "v2"), ("price", "v9")]
     )
     assert live.predictions == 12
     assert live.accuracy == 0.75
@@ -34,6 +53,38 @@ def test_the_figures_of_each_version_are_read() -> None:
     assert canary.canary == {"answered": 5}
     assert canary.accuracy is None
     assert price.mean_error == 2.5
+    assert figures.of_version("wine", "v9").predictions == 0
+
+
+def test_what_was_not_answered_is_the_callers_or_the_platforms() -> None:
+    figures = parse_figures(METRICS)
+
+    assert (figures.answered, figures.refused, figures.failed) == (12, 7, 2)
+    assert (figures.of_model("wine").failed, figures.of_model("price").failed) == (2, 0)
+    assert figures.error_share == 2 / 21
+    assert parse_figures("").error_share is None
+
+
+def test_a_quantile_of_all_predictions_is_interpolated() -> None:
+    durations = parse_figures(METRICS).durations
+
+    assert durations.quantile(0.5) == pytest.approx(0.01)
+    assert durations.quantile(0.75) == pytest.approx(0.055)
+    assert durations.quantile(0.99) == pytest.approx(0.0982)
+    assert parse_figures("").durations.quantile(0.99) is None
+
+
+@given(
+    counts=st.lists(st.integers(0, 1000), min_size=4, max_size=4),
+    shares=st.lists(st.floats(0, 1), min_size=2, max_size=2).map(sorted),
+)
+def test_a_larger_share_never_takes_less_time(counts: list[int], shares: list[float]) -> None:
+    totals = accumulate(counts)
+    durations = Durations(dict(zip((0.01, 0.1, 1.0, math.inf), totals, strict=True)))
+
+    less, more = (durations.quantile(share) or 0.0 for share in shares)
+
+    assert 0 <= less <= more + 1e-9 <= 1.0 + 1e-9
 
 
 def test_what_is_no_metrics_is_refused() -> None:

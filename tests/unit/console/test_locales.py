@@ -1,10 +1,16 @@
 """Money, numbers and dates in the visitor's locale."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from services import console
 from services.console.design.locales import (
     choose_locale,
+    show_counted,
     show_day,
+    show_duration,
     show_integer,
     show_moment,
     show_money,
@@ -12,6 +18,7 @@ from services.console.design.locales import (
     show_rounded,
 )
 
+CONSOLE = Path(console.__file__).parent
 NO_BREAK = {0xA0: " ", 0x202F: " "}
 
 
@@ -62,6 +69,34 @@ def test_an_amount_keeps_all_its_digits(
 )
 def test_an_estimate_is_rounded_but_never_to_nothing(amount: str, shown: str) -> None:
     assert show_rounded(amount, "USD", choose_locale("en-US")) == shown
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "tag", "shown"),
+    [
+        (1, "request", "en-US", "1 request"),
+        (0, "request", "en-US", "0 requests"),
+        (12345, "more row", "de-DE", "12.345 more rows"),
+    ],
+)
+def test_a_noun_follows_its_number(number: int, noun: str, tag: str, shown: str) -> None:
+    assert show_counted(number, noun, choose_locale(tag)) == shown
+
+
+def test_no_template_writes_a_plural_after_a_number_by_itself() -> None:
+    plural = re.compile(r"\|(?:integer|figure)\s*(?:\}\}|\)? ~ \") [a-z]+ ?[a-z]*s\b")
+    templates = [each for each in CONSOLE.rglob("*.j2")]
+    found = [(each.name, plural.findall(each.read_text())) for each in templates]
+
+    assert len(templates) > 30
+    assert [each for each in found if each[1]] == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0.00042, "0.4 ms"), (0.034, "34 ms"), (1.256, "1.26 s")]
+)
+def test_a_duration_has_a_unit_that_suits_it(seconds: float, shown: str) -> None:
+    assert show_duration(seconds, choose_locale("en-US")) == shown
 
 
 def test_dates_are_written_as_the_visitor_does() -> None:

@@ -21,6 +21,7 @@ from tests.integration.console.visits import new_email, sign_in
 def inference(world: World) -> FastAPI:
     """An inference service with a model whose texts contain markup."""
     app = hostile_inference()
+    app.state.metrics = "tollgate_unknown 1\n"
     live = {"name": MODEL, "version": HOSTILE, "state": "READY", "reason": "", "live": True}
 
     @app.get("/v1/models")
@@ -39,7 +40,7 @@ def inference(world: World) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response("tollgate_unknown 1\n", media_type="text/plain")
+        return Response(app.state.metrics, media_type="text/plain")
 
     world.services["inference"] = app
     return app

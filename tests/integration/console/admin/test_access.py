@@ -21,6 +21,7 @@ from tests.integration.console.visits import FOREIGN, new_email, sign_up, submit
 HOSTILE = "'\"><script>alert(1)</script>"
 PAGES = [
     "/admin",
+    "/admin/search?q=e",
     "/admin/accounts",
     "/admin/accounts/{account}",
     "/admin/models",

@@ -171,7 +171,7 @@ class TestEvents:
         assert page.status_code == 200
         assert 'data-testid="event-amount">$0.0008<' in page.text
         assert "Local" in text_of(page)
-        assert "1 requests, 3 rows" in text_of(page)
+        assert "1 request, 3 rows" in text_of(page)
         assert nothing.status_code == 404
 
 
