@@ -2,13 +2,13 @@
 
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from harness.platform import Platform
 from harness.programs import ROOT, find_program
@@ -17,15 +17,22 @@ from tests.e2e.browsers import WAIT_MS, running_browser
 
 AXE = Path(__file__).parent / "axe"
 SCREENSHOTS = ROOT / "build" / "screenshots"
-PHONE: ViewportSize = {"width": 360, "height": 740}
+PHONE: ViewportSize = {"width": 320, "height": 640}
 DESK: ViewportSize = {"width": 1280, "height": 800}
+LOOKS: Sequence[tuple[ViewportSize, Literal["light", "dark"]]] = ((DESK, "light"), (PHONE, "dark"))
 PASSWORD = "correct horse battery"
 PUBLIC = ("/", "/models/wine", "/sign-up", "/design", "/nowhere")
 SIGNED_IN = ("/models/wine", "/keys", "/usage", "/billing", "/invoices", "/organisation")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+MAX_SHIFT = 0.01
+"""A busy machine paints a page before it is parsed, which nobody sees; 0.1 counts as good."""
+AXE_RUN = """async options => (await axe.run(document, options)).violations.map(
+  each => `${each.id}: ${each.nodes[0].html.slice(0, 200)}`)"""
 SHIFTS = """() => new Promise(done => {
   let sum = 0;
-  new PerformanceObserver(list => list.getEntries().forEach(each => { sum += each.value; }))
+  new PerformanceObserver(list => list.getEntries().forEach(each => {
+    if (!each.hadRecentInput) sum += each.value;
+  }))
     .observe({type: "layout-shift", buffered: true});
   requestAnimationFrame(() => requestAnimationFrame(() => done(sum)));
 })"""
@@ -115,29 +122,18 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 def test_every_page_is_accessible_fits_and_does_not_jump(
-    browser: Browser,
-    platform: Platform,
-    axe: str,
-    scheme: Literal["light", "dark"],
-    size: ViewportSize,
+    browser: Browser, platform: Platform, axe: str
 ) -> None:
-    context = browser.new_context(
-        base_url=platform.urls["console"],
-        viewport=size,
-        color_scheme=scheme,
-        bypass_csp=True,  # for the script
-    )
+    context = browser.new_context(base_url=platform.urls["console"], bypass_csp=True)
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
 
-    problems = [each for path in PUBLIC for each in check(page, path, axe)]
+    problems = check_all(page, PUBLIC, axe)
     sign_up(page)
     fill_in(page)
-    problems += [each for path in SIGNED_IN for each in check(page, path, axe)]
-    take_pictures(context, scheme=scheme, width=size["width"])
+    problems += check_all(page, SIGNED_IN, axe)
+    take_pictures(page)
     context.close()
 
     assert problems == []
@@ -152,30 +148,38 @@ def fill_in(page: Page) -> None:
     page.get_by_role("button", name="Create key").click()
 
 
-def check(page: Page, path: str, axe: str) -> list[str]:
-    """Return what is wrong with a page."""
-    page.goto(path)
-    page.evaluate(axe)
-    found = page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
-    problems = [
-        f"{path}: {each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]
-    ]
-    width = page.evaluate("document.documentElement.scrollWidth")
-    viewport = page.viewport_size
-    if viewport is None or width > viewport["width"]:
-        problems.append(f"{path}: is {width} px wide")
-    if shift := page.evaluate(SHIFTS):
-        problems.append(f"{path}: jumps by {shift}")
+def check_all(page: Page, paths: Sequence[str], axe: str) -> list[str]:
+    """Return what is wrong with pages: in light on a desk, and in dark on a phone.
+
+    The context must bypass the policy of the pages, for the script that checks them.
+    """
+    problems = list[str]()
+    for size, scheme in LOOKS:
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        for path in paths:
+            page.goto(path)
+            page.evaluate(axe)
+            found = page.evaluate(AXE_RUN, {"runOnly": RULES})
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > size["width"]:
+                found.append(f"is {width} px wide")
+            if (shift := page.evaluate(SHIFTS)) > MAX_SHIFT:
+                found.append(f"jumps by {shift}")
+            problems += [f"{path} in {scheme} at {size['width']} px: {each}" for each in found]
     return problems
 
 
-def take_pictures(context: BrowserContext, *, scheme: str, width: int) -> None:
-    """Keep a picture of each page of someone who is signed in, to be looked at."""
-    page = context.new_page()
-    for path in ("/", *SIGNED_IN):
-        page.goto(path)
-        name = path.strip("/").replace("/", "-") or "models"
-        page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{width}.png", full_page=True)
+def take_pictures(page: Page) -> None:
+    """Keep pictures of the pages of someone who is signed in, to be looked at."""
+    for size, scheme in LOOKS:
+        page.set_viewport_size(size)
+        page.emulate_media(color_scheme=scheme)
+        for path in ("/", *SIGNED_IN):
+            page.goto(path)
+            name = path.strip("/").replace("/", "-") or "models"
+            file = SCREENSHOTS / f"{name}-{scheme}-{size['width']}.png"
+            page.screenshot(path=file, full_page=True)
 
 
 def test_no_other_page_can_frame_the_console(browser: Browser, platform: Platform) -> None:

@@ -82,7 +82,7 @@ def read_range(first: str, last: str, *, name: str, today: date) -> tuple[Range,
         begin = end - timedelta(days=29)
     if begin is not None and end is not None:
         if begin > end:
-            errors["from"] = "Choose a day before the end, and not in the future."
+            errors["from"] = "Must not be after the last day, or in the future."
         elif (end - begin).days >= MAX_DAYS:
             errors["from"] = f"Choose at most {MAX_DAYS} days."
     if errors or begin is None or end is None:
