@@ -30,6 +30,7 @@ from bench.logins import logins
 from bench.models import models
 from bench.monitoring import drift, tracing
 from bench.overload import overload
+from bench.pages import pages
 from bench.predictions import forest, one_row
 from bench.rivals.comparison import RivalsResult, compare_rivals
 from bench.sharing import sharing
@@ -86,6 +87,11 @@ def _ingest(run: Run) -> list[Figure]:
     return [*figures, usage(stored=run.events), export(stored=run.events)]
 
 
+def _pages(run: Run) -> list[Figure]:
+    run.billing.store(run.events)
+    return pages(run.platform, run.timing, events=run.billing.stored)
+
+
 def _timed(measure: Callable[[ServiceProcesses, Timing], list[Figure]]) -> Measure:
     return lambda run: measure(run.platform, run.timing)
 
@@ -130,6 +136,7 @@ ON_ALL_CORES: Parts = {
         _ingest,
     ),
     "leases": ("time of one call for a thousand leases", lambda run: run.billing.leases()),
+    "pages": ("weight, time and memory of the console's pages", _pages),
     "logins": ("log-ins and tokens against bare argon2 and RS256", _timed(logins)),
     "closing": (
         "closing a month, a preview and verify",
