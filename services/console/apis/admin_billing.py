@@ -26,7 +26,7 @@ async def read_revenue(billing: Api, *, token: str, period: str) -> Document:
     """Return the revenue of a month such as `2026-10`, in `currencies`.
 
     Raises:
-        ApiUnavailable: also if billing is of a release that cannot tell.
+        ApiUnavailable: also if billing is of a release without revenue.
         TokenRejected, ApiProblem: as `Api.call`.
     """
     try:
