@@ -80,7 +80,10 @@ async def _page_of_id(apis: Apis, session: Session, text: str) -> str:
 
 
 async def _find_invoice(billing: Api, session: Session, number: str) -> str | None:
-    """Return the id of an invoice, which billing lists by account or by month only."""
+    """Return the id of an invoice, which billing lists by account or by month only.
+
+    Each seller numbers its invoices by itself: if the seller has changed, the newest one is meant.
+    """
     for month in offered_months(today=datetime.now(UTC).date())[1:]:
         run = await find_run(billing, session, month)
         issued = run["invoices"] if run else ()
