@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain, zip_longest
 from typing import Any
 
 from services.console.apis import admin_billing
-from services.console.apis import billing as billing_api
 from services.console.apis.calls import Api
 from services.console.usage.figures import Month
 
@@ -73,25 +73,15 @@ async def read_revenue(billing: Api, *, token: str, month: Month) -> Revenue:
 
 
 async def list_active(billing: Api, *, token: str, period: str) -> list[str]:
-    """Return the accounts with usage in a month; those that paid most come first.
+    """Return the accounts that were charged most in a month, those of each currency in order.
 
-    A preview of a plan names every account with usage in the plan's currency, and what it paid;
-    one plan of each currency is enough.
+    Raises:
+        ApiUnavailable, TokenRejected, ApiProblem: as `admin_billing.read_revenue`.
     """
-    plans = await billing_api.list_plans(billing, token=token)
-    by_currency = {plan["currency"]: plan["id"] for plan in plans}
-    previews = await asyncio.gather(
-        *(
-            admin_billing.preview_plan(billing, token=token, plan=plan, period=period)
-            for plan in by_currency.values()
-        )
-    )
-    paid = [
-        (Decimal(each["before"]), each["account"])
-        for preview in previews
-        for each in preview["accounts"]
-    ]
-    return [account for _, account in sorted(paid, key=lambda each: (-each[0], each[1]))]
+    found = await admin_billing.read_revenue(billing, token=token, period=period)
+    by_currency = [[each["account"] for each in one["largest"]] for one in found["currencies"]]
+    ranks = chain.from_iterable(zip_longest(*by_currency))
+    return [account for account in ranks if account is not None]
 
 
 async def read_usages(
