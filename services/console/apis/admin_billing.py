@@ -10,7 +10,7 @@ import orjson
 from services.console.apis.billing import Document
 from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, read_json
 
-_SLOW_S = 60.0
+SLOW_S = 60.0
 """How long a page waits for what reads a whole month."""
 
 
@@ -129,7 +129,7 @@ async def run_billing(
     body: Document = {"period": period}
     if force:
         body |= {"force": True, "reason": reason}
-    response = await billing.call("POST", "/billing-runs", token=token, json=body, timeout=_SLOW_S)
+    response = await billing.call("POST", "/billing-runs", token=token, json=body, timeout=SLOW_S)
     run: Document = read_json(response, api=billing.name)
     return run
 
@@ -197,11 +197,21 @@ async def create_plan(billing: Api, *, token: str, plan: Mapping[str, Any]) -> D
 
 
 async def preview_plan(
-    billing: Api, *, token: str, plan: str, period: str, account: str | None = None
+    billing: Api,
+    *,
+    token: str,
+    plan: str,
+    period: str,
+    account: str | None = None,
+    timeout_s: float = SLOW_S,
 ) -> Document:
     """Return what each account paid in a month, and would have paid under a plan."""
     body = {"plan": plan, "period": period} | ({"account": account} if account else {})
-    return await _post(billing, "/plans/preview", token=token, body=body)
+    response = await billing.call(
+        "POST", "/plans/preview", token=token, json=body, timeout=timeout_s
+    )
+    preview: Document = read_json(response, api=billing.name)
+    return preview
 
 
 async def list_journals(billing: Api, *, token: str) -> list[Document]:
