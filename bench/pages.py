@@ -33,6 +33,7 @@ MOST_KB, MOST_MB = 150, 120
 REQUESTS = 30
 _MAX_S = 10.0
 """How long one page is requested at most."""
+_PATIENCE_S = 120.0
 _SETTLE_S = 1.0
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SIZE = {"width": 1280, "height": 800}
@@ -62,6 +63,8 @@ class Measured:
     server_ms: list[float]
     first_paint_ms: float | None = None
     shift: float | None = None
+    is_complete: bool = True
+    """Whether no part of the page was missing because an API did not answer."""
 
     def quantile_ms(self, share: float) -> float:
         """Return within how many milliseconds a share of the requests was answered."""
@@ -77,12 +80,13 @@ class Measured:
         """Return the line of the table."""
         paint = "" if self.first_paint_ms is None else f", first paint {self.first_paint_ms:.0f} ms"
         shift = "" if self.shift is None else f", layout shift {self.shift:.2g}"
+        missing = "" if self.is_complete else "; a part was unavailable"
         return Figure(
             self.name,
             self.weight_kb,
             "KB",
             f"server p50 {self.quantile_ms(0.5):.0f} ms, p99 {self.quantile_ms(0.99):.0f} ms"
-            f" of {len(self.server_ms)}{paint}{shift}",
+            f" of {len(self.server_ms)}{paint}{shift}{missing}",
             at_most=MOST_KB,
         )
 
@@ -173,18 +177,21 @@ def _measure(
     shared_bytes = len(style().content) + len(script().content)
     with (
         httpx.Client(
-            base_url=platform.urls["console"], cookies=cookies, trust_env=False, timeout=120
+            base_url=platform.urls["console"], cookies=cookies, trust_env=False, timeout=_PATIENCE_S
         ) as client,
         _browser(platform, cookies, timing) as browser,
     ):
         for path in paths:
             page = client.get(path).raise_for_status()
+            first_paint_ms, shift = _paint(browser, path) if browser else (None, None)
             yield Measured(
                 visitor,
                 path,
                 (len(page.content) + shared_bytes) / 1000,
                 _time(client, path),
-                *(_paint(browser, path) if browser else ()),
+                first_paint_ms,
+                shift,
+                is_complete="is unavailable" not in page.text,
             )
 
 
@@ -200,6 +207,7 @@ def _time(client: httpx.Client, path: str) -> list[float]:
 def _paint(browser: BrowserContext, path: str) -> tuple[float | None, float]:
     """Return when the second visit's first content appears, in ms, and how much the page jumps."""
     page = browser.new_page()
+    page.set_default_navigation_timeout(_PATIENCE_S * 1000)
     page.goto(path)
     page.goto(path)
     found = page.evaluate(_FIRST_PAINT), page.evaluate(_SHIFT)

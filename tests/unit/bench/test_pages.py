@@ -15,6 +15,8 @@ def test_a_page_has_its_weight_its_times_and_no_ids() -> None:
 
 
 def test_the_first_paint_is_named_if_a_browser_measured_it() -> None:
-    page = Measured("buyer", "/usage", 9.0, [1.0], first_paint_ms=12.4, shift=0.0)
+    page = Measured("buyer", "/usage", 9.0, [1.0], 12.4, 0.0, is_complete=False)
 
-    assert page.figure().detail.endswith(", first paint 12 ms, layout shift 0")
+    assert page.figure().detail.endswith(
+        ", first paint 12 ms, layout shift 0; a part was unavailable"
+    )
