@@ -259,9 +259,9 @@ async def _check_credit(
     available, held = await find_money(session, account=account)
     if held or not 0 <= available < minor_unit(left.currency):
         raise CreditLeft(
-            f"The account has {format_amount(available + held)} {left.currency} of prepaid credit, "
-            f"of which {format_amount(held)} is held for running calls. The plan would not use it. "
-            "Use it first, or ask the seller to change the plan."
+            f"The balance is {format_amount(available + held)} {left.currency}, of which "
+            f"{format_amount(held)} is held for running calls. The plan would not use it: use it "
+            "first, or ask the seller to change the plan."
         )
 
 

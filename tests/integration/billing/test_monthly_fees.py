@@ -12,7 +12,7 @@ from harness.issuer import Headers
 from harness.plans import plan, price
 from harness.usage_events import ADA, BOB, Json
 from services.billing.invoices import closing
-from services.billing.invoices.pdf import as_xml
+from services.billing.invoices.pdf import as_pdf, as_xml
 from services.billing.invoices.rendering import as_csv, as_html
 from services.billing.invoices.schemas import InvoiceRead
 from services.billing.models import Account, Base, LedgerPosting, Period, Plan
@@ -256,6 +256,7 @@ class TestFiles:
         assert f'monthly_fee,"{named}",,{team},0,0,1,1' in as_csv(invoice)
         assert named in as_html(invoice)
         assert f"<ram:Name>{named}</ram:Name>" in as_xml(invoice)
+        assert as_pdf(invoice).startswith(b"%PDF")
 
 
 class TestVerify:
