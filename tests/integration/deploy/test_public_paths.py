@@ -18,6 +18,8 @@ DOCUMENTED = re.compile(rf"\b(?:{METHODS})(?:[·|](?:{METHODS}))* (/[\w./{{}}:-]
 ADDRESS = re.compile(
     r"https?://(?:127\.0\.0\.1:(800[123])|(auth|inference|billing)\.[\w.-]+)(/[\w./:-]+)"
 )
+INSIDE = {"/healthz", "/readyz", "/metrics", "/revocations", "/events", "/leases", "/design"}
+"""What only the cluster calls."""
 PORTS = {"8001": "auth", "8002": "inference", "8003": "billing"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -79,6 +81,21 @@ def test_every_path_of_an_ingress_or_gateway_has_a_route(
 
     assert len(exposed) > len(SERVICES)
     assert [each for each in exposed if not has_route(each[1], routes[each[0]])] == []
+
+
+def test_every_route_is_public_unless_it_is_for_the_cluster_only(routes: Routes) -> None:
+    exposed = list(_exposed(("domain=example.com",)))
+
+    hidden = {
+        route
+        for service, known in routes.items()
+        for route in known - INSIDE
+        if not any(
+            has_route(path, {route}) for name, path in exposed if name == service and path != "/"
+        )
+    }
+
+    assert hidden == {"/", "/openapi.json"}  # the console's start page is public; it has no API
 
 
 def test_services_that_share_an_address_share_no_path() -> None:
