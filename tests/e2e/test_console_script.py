@@ -119,6 +119,24 @@ def test_a_hidden_page_asks_for_nothing_and_a_failing_api_ever_less_often(desk: 
     assert len(asked) == 2
 
 
+def test_a_page_stays_as_it_is_after_another_tab_has_switched_accounts(desk: Page) -> None:
+    desk.clock.install()
+    desk.goto("/usage")
+    shown = desk.content()
+    others = shown.replace('requests">0<', 'requests">7<')
+    answers = [others, others.replace('class="who">', 'class="who">Not ')]
+    desk.route(
+        "**/usage", lambda route: route.fulfill(body=answers.pop(), content_type="text/html")
+    )
+
+    with desk.expect_response("**/usage"):
+        desk.clock.run_for(POLL_MS)
+    desk.clock.run_for(10 * POLL_MS)
+
+    expect(desk.get_by_test_id("usage-requests")).to_have_text("0")
+    assert answers == [others]
+
+
 def test_without_scripts_a_file_is_predicted_and_its_predictions_downloaded(
     phone: Page,  # noqa: F811
 ) -> None:

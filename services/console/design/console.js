@@ -55,7 +55,13 @@
       || (chosen !== null && !chosen.isCollapsed && chosen.containsNode(part, true));
   };
 
+  const account = page => page.querySelector(".menu .who")?.textContent;
+
   const replace = fresh => {
+    if (account(fresh) !== account(document)) { // switched in another tab
+      stop();
+      return;
+    }
     for (const part of live()) {
       const other = fresh.querySelector(`[data-live="${CSS.escape(part.dataset.live)}"]`);
       if (other && other.innerHTML !== part.innerHTML && !isInUse(part)) {
