@@ -24,7 +24,8 @@ COPY requirements/auth.txt .
 RUN python3 -m pip --python /opt/tollgate/bin/python install \
     --only-binary :all: --require-hashes --requirement auth.txt
 
-# billing-parquet adds pyarrow (165 MB), for usage as Parquet.
+# billing-parquet adds pyarrow (165 MB), for usage as Parquet; billing-archive adds DuckDB and gcsfs (107 MB),
+# for archived months.
 FROM packages AS billing-packages
 ARG BILLING=billing
 COPY requirements/${BILLING}.txt requirements.txt
@@ -119,6 +120,7 @@ COPY --from=billing-packages /opt/tollgate /opt/tollgate
 COPY cli cli
 COPY services/__init__.py services/
 COPY services/common services/common
+COPY registry registry
 COPY services/billing services/billing
 RUN python -m compileall -q .
 ENV BILLING_HOST=0.0.0.0 BILLING_PORT=8003

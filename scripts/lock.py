@@ -18,7 +18,8 @@ SETS = (
     {
         Path(f"requirements/{name}.txt"): name
         for name in (
-            *("dev", "docs", "local", "auth", "billing", "billing-parquet", "console"),
+            *("dev", "docs", "local", "auth", "console"),
+            *("billing", "billing-archive", "billing-parquet"),
             *("inference", "inference-joblib"),
         )
     }
