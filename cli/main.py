@@ -81,6 +81,7 @@ audit = new_group(
 billing = new_group(
     {
         "verify": Command("cli.billing.verify:verify", (BILLING,)),
+        "archive": Command("cli.billing.archive:archive", (BILLING,)),
         "close": Command("cli.billing.close:close", (BILLING,)),
         "recall": Command("cli.billing.recall:recall", (BILLING,)),
         "replay": Command("cli.billing.replay:replay", (INFERENCE,)),

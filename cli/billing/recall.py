@@ -10,6 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cli.options import AsJson
 from cli.output import exit_with_error, print_json
+from services.billing.archives.reading import Archives
+from services.billing.archives.store import ArchiveStore
 from services.billing.corrections import recalls
 from services.billing.corrections.recalls import RecallCreate, RecallRead
 from services.billing.settings import BillingSettings
@@ -45,12 +47,14 @@ def recall(
 async def _recall(body: RecallCreate) -> RecallRead:
     """Store the recall and apply it; exit with an error if that fails."""
     now = datetime.now(UTC)
-    database = Database(BillingSettings.load().database_url.get_secret_value())
+    settings = BillingSettings.load()
+    database = Database(settings.database_url.get_secret_value())
+    archives = Archives(ArchiveStore(settings.archive))
     try:
         created = await in_transaction(
             database, lambda session: recalls.create(session, recall=body, by=_BY, now=now)
         )
-        await recalls.apply(database, now=now)
+        await recalls.apply(database, archives, now=now)
     except ServiceError as error:
         exit_with_error(error.detail)
     except (SQLAlchemyError, OSError) as error:

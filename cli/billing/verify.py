@@ -12,9 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from cli.options import AsJson
 from cli.output import counted, exit_with_error, print_error, print_json
 from services.billing import verify as books
+from services.billing.archives.reading import Archives
+from services.billing.archives.store import ArchiveStore
 from services.billing.settings import BillingSettings
 from services.billing.watching import BooksWatch
 from services.common.db.database import Database
+from services.common.errors import ServiceError
 from services.common.tasks import end_tasks
 from services.common.telemetry.logs import configure_logging
 
@@ -38,7 +41,10 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute usage, balances and the ledger from the events; exit with 1 if they differ."""
+    """Recompute usage, balances and the ledger from the events; exit with 1 if they differ.
+
+    Archived months are read, too; damaged or missing files are named.
+    """
     settings = BillingSettings.load()
     if watch:
         configure_logging("billing-verify", level=settings.log_level, style=settings.log_format)
@@ -59,7 +65,9 @@ async def _verify(settings: BillingSettings) -> list[str]:
     """Return a line for each difference; exit with an error if the database cannot be read."""
     database = Database(settings.database_url.get_secret_value())
     try:
-        return await books.verify(database)
+        return await books.verify(database, Archives(ArchiveStore(settings.archive)))
+    except ServiceError as error:
+        exit_with_error(error.detail)
     except (SQLAlchemyError, OSError) as error:
         cause = getattr(error, "orig", None) or error
         exit_with_error(f"BILLING_DATABASE_URL: the database cannot be read: {cause}")
@@ -72,7 +80,8 @@ async def _watch(settings: BillingSettings, *, every_s: float, metrics_port: int
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     database = Database(settings.database_url.get_secret_value())
-    watch = BooksWatch(lambda: books.verify(database), every_s=every_s, registry=registry)
+    archives = Archives(ArchiveStore(settings.archive))
+    watch = BooksWatch(lambda: books.verify(database, archives), every_s=every_s, registry=registry)
     if metrics_port is not None:
         try:
             start_http_server(metrics_port, registry=registry)

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import httpx
 from fastapi import FastAPI
 
+from services.billing.archives.reading import Archives
+from services.billing.archives.retention import ArchiveMetrics, retain_forever
+from services.billing.archives.store import ArchiveStore, is_installed
 from services.billing.corrections import router as corrections
 from services.billing.corrections.recalls import APPLY_EVERY_S, apply_forever
 from services.billing.database import MIGRATIONS
@@ -70,9 +73,11 @@ def create_app(
         recall_every_s: seconds between two searches for events to take back.
 
     Raises:
-        SystemExit: the receipt keys are unavailable; one line on stderr says why.
+        SystemExit: the receipt keys or what retention needs are unavailable; one line on stderr
+            says why.
     """
     receipt_keys = _open_receipt_keys(settings)
+    archives = _open_archives(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -99,6 +104,7 @@ def create_app(
             app.state.default_plan = default_plan
             app.state.books = Books(settings.seller, settings.tax_rules)
             app.state.tracing = tracing
+            app.state.archives = archives
             app.state.invoice_pdfs = InvoicePdfs()
             app.state.checks = {
                 "database": SchemaCheck(database, MIGRATIONS),
@@ -107,10 +113,17 @@ def create_app(
             if keys is None:
                 app.state.checks["keys"] = issuer.check
             await default_plan.check()
+            retaining = retain_forever(
+                database,
+                archives.store,
+                keep_months=settings.retention_months,
+                metrics=archive_metrics,
+            )
             tasks = [
                 asyncio.create_task(sweep_forever(database, every_s=sweep_every_s)),
-                asyncio.create_task(apply_forever(database, every_s=recall_every_s)),
+                asyncio.create_task(apply_forever(database, archives, every_s=recall_every_s)),
                 asyncio.create_task(trials.apply_forever(database, every_s=sweep_every_s)),
+                asyncio.create_task(retaining),
             ]
             if auth is not None:
                 tasks.append(asyncio.create_task(follow_revocations(auth, verifier)))
@@ -144,6 +157,7 @@ def create_app(
         tracing=tracing,
     )
     app.state.receipt_keys = receipt_keys
+    archive_metrics = ArchiveMetrics(app.state.metrics.registry)
     app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)
     for router in (
         events.router,
@@ -169,6 +183,14 @@ def _open_receipt_keys(settings: BillingSettings) -> ReceiptKeys:
         exit_with_error(f"BILLING_RECEIPT_KEYS: {settings.receipt_keys}: {error.strerror}")
     except ValueError as error:
         exit_with_error(f"BILLING_RECEIPT_KEYS: {error}")
+
+
+def _open_archives(settings: BillingSettings) -> Archives:
+    if settings.retention_months is not None and not is_installed():
+        exit_with_error(
+            "BILLING_RETENTION_MONTHS: archiving needs the extra `billing-archive` of tollgate"
+        )
+    return Archives(ArchiveStore(settings.archive))
 
 
 def _auth_client(http: httpx.AsyncClient, settings: BillingSettings) -> AuthClient | None:

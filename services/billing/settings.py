@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from services.billing.archives.store import NO_ARCHIVE
 from services.billing.invoices.parties import NO_SELLER, Party, TaxRule
 from services.billing.plans.schemas import PlanCreate
 from services.common.db.database import DatabaseUrl
@@ -47,6 +48,16 @@ def _local_issuer(data: dict[str, Any]) -> str:
 def _local_receipt_keys(data: dict[str, Any]) -> Path:
     folder: Path = data["home"] / "keys" / "receipts"
     return folder
+
+
+def _local_archive(data: dict[str, Any]) -> str:
+    return str(data["home"].absolute() / "archive")
+
+
+def _needs_an_archive(months: int | None, info: ValidationInfo) -> int | None:
+    if months is not None and info.data.get("archive") == NO_ARCHIVE:
+        raise ValueError("needs BILLING_ARCHIVE")
+    return months
 
 
 def _plan(value: Any) -> PlanCreate | None:
@@ -146,5 +157,13 @@ class BillingSettings(PublicUrls):
     ] = Field(default_factory=tuple)
     """Taxes by the buyer's country: JSON `[{"country", "rate", "reverse_charge"}]`. A rate is a
     fraction or a percentage (`0.19` and `19` are the same). Without a rule there is no tax."""
+    archive: str = Field(default_factory=_local_archive)
+    """Where the usage events of archived months are: an fsspec URL, such as `gs://bucket/path`, a
+    folder that all replicas share, or `none`. Default `archive` in the state folder."""
+    retention_months: Annotated[
+        Annotated[int, Field(ge=1, le=1200)] | None, AfterValidator(_needs_an_archive)
+    ] = None
+    """For how many months after its end the usage events of an invoiced month stay in the database;
+    then they are archived. Unset: they stay until `tollgate billing archive` archives them."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Minimum level of log lines."""

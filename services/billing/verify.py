@@ -5,6 +5,7 @@ one moment, so usage may arrive meanwhile. The longest statements are made once 
 takes more time than executing them on few rows.
 """
 
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,6 +13,10 @@ from sqlalchemy import Select, String, Subquery, cast, func, select, text, union
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import NOTHING, Exact, differing, exact, labelled
+from services.billing.archives.comparing import Stored
+from services.billing.archives.models import is_not_archived
+from services.billing.archives.reading import NO_ARCHIVES, Archives
+from services.billing.archives.verifying import ArchivedEvents, open_archived
 from services.billing.database import long_snapshot
 from services.billing.models import (
     Account,
@@ -26,7 +31,12 @@ from services.billing.models import (
     UsageMonth,
 )
 from services.billing.sources.models import Journal, JournalRange
-from services.billing.usage.breakdowns import compare_breakdowns
+from services.billing.usage.breakdowns import (
+    ARCHIVED_BREAKDOWNS,
+    compare_breakdowns,
+    is_difference,
+)
+from services.billing.usage.sums import Sums
 from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_fees import verify_fees
 from services.billing.verify_invoices import verify_invoices
@@ -36,23 +46,30 @@ from services.common.contracts import format_amount
 from services.common.db.database import Database
 
 
-async def verify(database: Database) -> list[str]:
+async def verify(database: Database, archives: Archives = NO_ARCHIVES) -> list[str]:
     """Recompute what is stored twice; return a sentence for each difference.
 
     Raises:
         DBAPIError: the database is away.
+        ArchiveUnreachable: the folder or bucket of archived months cannot be used.
+        DuckDbNotInstalled: months are archived, and what reads them is missing.
     """
-    async with long_snapshot(database) as connection:
+    async with (
+        long_snapshot(database) as connection,
+        open_archived(connection, archives.store) as archived,
+    ):
+        if archived.problems:
+            return [*archived.problems, "archives: the other sums were not compared"]
         return [
-            *await _usage(connection, "usage_hours", ("account", "hour", "model")),
-            *await _usage(connection, "usage_months", ("account", "period")),
-            *await _breakdowns(connection),
-            *await _reservations(connection),
+            *await _usage(connection, archived, "usage_hours", _HOUR),
+            *await _usage(connection, archived, "usage_months", _MONTH),
+            *await _breakdowns(connection, archived),
+            *await _reservations(connection, archived),
             *await _balances(connection),
-            *await verify_ledger(connection),
-            *await verify_invoices(connection),
+            *await verify_ledger(connection, archived),
+            *await verify_invoices(connection, archived),
             *await verify_fees(connection),
-            *await verify_corrections(connection),
+            *await verify_corrections(connection, archived),
             *await verify_receivables(connection),
             *await _currencies(connection),
             *await _identities(connection),
@@ -96,52 +113,74 @@ def _stored_sums(stored: type[UsageHour] | type[UsageMonth], *keys: Any) -> Sele
 def _negative_sums(*keys: Any) -> Select[Any]:
     """Select the usage events' sums by some columns and their price, negated."""
     amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
-    return select(
-        *keys,
-        UsageEvent.price_id,
-        *exact(func.count()).minus().named("requests"),
-        *exact(UsageEvent.rows).total().minus().named("rows"),
-        *amount.total().minus().named("amount"),
-    ).group_by(*keys, UsageEvent.price_id)
+    return (
+        select(
+            *keys,
+            UsageEvent.price_id,
+            *exact(func.count()).minus().named("requests"),
+            *exact(UsageEvent.rows).total().minus().named("rows"),
+            *amount.total().minus().named("amount"),
+        )
+        .where(is_not_archived())
+        .group_by(*keys, UsageEvent.price_id)
+    )
 
 
+_HOUR, _MONTH = ("account", "hour", "model"), ("account", "period")
 _COUNTED = ("requests", "rows", "amount")
 
 
-async def _usage(connection: AsyncConnection, table: str, shown: tuple[str, ...]) -> list[str]:
+async def _usage(
+    connection: AsyncConnection, archived: ArchivedEvents, table: str, shown: tuple[str, ...]
+) -> list[str]:
     """Report where stored sums differ from those of the usage events."""
-    found = await connection.execute(_usage_differences(table, shown))
-    lines: list[str] = []
-    for row in found:
-        requests, rows, amount = (labelled(row, name).value() for name in _COUNTED)
-        lines.append(
-            f"{table}: {_named(row._mapping, shown)}, price {row.price_id}: differs from the "
-            f"usage events (requests: {requests}, rows: {rows}, amount: {format_amount(amount)})"
-        )
-    return lines
-
-
-@cache
-def _usage_differences(table: str, shown: tuple[str, ...]) -> Select[Any]:
-    both = _hours() if table == "usage_hours" else _months()
-    keys = [both.c[name] for name in (*shown, "price_id")]
-    sums = [part for name in _COUNTED for part in labelled(both.c, name).total().named(name)]
-    differences = differing(select(*keys, *sums).group_by(*keys).subquery(), *_COUNTED)
-    return differences.order_by(*(text(key.name) for key in keys))
-
-
-async def _breakdowns(connection: AsyncConnection) -> list[str]:
-    """Report where the sums by version, API key or tag differ from those of the usage events."""
+    names = (*shown, "price_id")
+    found = await archived.differences(
+        connection,
+        _usage_differences(table, names),
+        keys={name: name for name in names},
+        sums={name: name for name in _COUNTED},
+    )
     return [
-        f"usage_breakdowns: account {key.account}, hour {key.hour:%Y-%m-%d %H}, {key.dimension} "
-        f"{key.value}: differs from the usage events (requests: {more.requests}, rows: "
-        f"{more.rows}, amount: {format_amount(more.amount)})"
-        async for key, more in compare_breakdowns(connection)
+        f"{table}: {_named(key, names)}: differs from the usage events (requests: {requests}, "
+        f"rows: {rows}, amount: {format_amount(amount)})"
+        for key, (requests, rows, amount) in found
     ]
 
 
-def _named(row: Any, columns: tuple[str, ...]) -> str:
-    return ", ".join(f"{column} {row[column]}" for column in columns)
+@cache
+def _usage_differences(table: str, names: tuple[str, ...]) -> Select[Any]:
+    both = _hours() if table == "usage_hours" else _months()
+    keys = [both.c[name] for name in names]
+    sums = [part for name in _COUNTED for part in labelled(both.c, name).total().named(name)]
+    differences = differing(select(*keys, *sums).group_by(*keys).subquery(), *_COUNTED)
+    return differences.order_by(*map(text, names))
+
+
+async def _breakdowns(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
+    """Report where the sums by version, API key or tag differ from those of the usage events."""
+
+    async def rows() -> AsyncIterator[Stored]:
+        async for key, more in compare_breakdowns(connection):
+            yield (key.account, f"{key.hour:%Y-%m-%d %H}", key.dimension, key.value), more
+
+    found = await archived.compare(
+        rows(),
+        keys=("account", "hour", "dimension", "value"),
+        sums=_COUNTED,
+        source=f"({ARCHIVED_BREAKDOWNS})",
+    )
+    return [
+        f"usage_breakdowns: account {account}, hour {hour}, {dimension} {value}: differs from the "
+        f"usage events (requests: {requests}, rows: {rows}, amount: {format_amount(amount)})"
+        for (account, hour, dimension, value), (requests, rows, amount) in found
+        if is_difference(dimension, Sums(requests, rows, amount))
+    ]
+
+
+def _named(key: Sequence[str], columns: Sequence[str]) -> str:
+    names = ["price" if name == "price_id" else name for name in columns]
+    return ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
 
 
 def _prepaid(*keys: Any) -> Select[Any]:
@@ -151,18 +190,26 @@ def _prepaid(*keys: Any) -> Select[Any]:
         select(*keys, *amount.total().named("amount"))
         .join(Price, Price.id == UsageEvent.price_id)
         .join(Plan, Plan.id == Price.plan_id)
-        .where(Plan.billing == "prepaid")
+        .where(Plan.billing == "prepaid", is_not_archived())
         .group_by(*keys)
     )
 
 
-async def _reservations(connection: AsyncConnection) -> list[str]:
+async def _reservation_keys(connection: AsyncConnection) -> AsyncIterator[tuple[str, str]]:
+    found = select(CreditReservation.account, CreditReservation.journal)
+    async for row in await connection.stream(found):
+        yield row.account, row.journal
+
+
+async def _reservations(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Check that each reservation's `settled` is what it was charged plus what was returned."""
+    earlier = await archived.paid(_reservation_keys(connection))
     found = await connection.stream(_charged_reservations())
     differences: list[str] = []
     async for row in found:
         granted, settled = labelled(row, "granted").value(), labelled(row, "settled").value()
         paid = 0 if row.amount_0 is None else labelled(row, "amount").value()
+        paid += earlier.get((row.account, row.journal), 0)
         expected = paid + labelled(row, "returned").value()
         if settled != expected or settled > granted:
             differences.append(
@@ -242,8 +289,8 @@ async def _currencies(connection: AsyncConnection) -> list[str]:
     """Check that all of an account's money is in its currency."""
     credited = select(Credit.account, Credit.currency)
     charged = (
-        select(UsageEvent.account, Plan.currency)
-        .join(Price, Price.id == UsageEvent.price_id)
+        select(UsageMonth.account, Plan.currency)
+        .join(Price, Price.id == UsageMonth.price_id)
         .join(Plan, Plan.id == Price.plan_id)
     )
     used = credited.union(charged).subquery()

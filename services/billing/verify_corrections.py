@@ -9,6 +9,12 @@ from sqlalchemy import Select, and_, func, literal, or_, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import differ, differing, exact, join, labelled
+from services.billing.archives.models import Archive, is_not_archived
+from services.billing.archives.verifying import (
+    ArchivedEvents,
+    check_reversals,
+    check_reversed_lines,
+)
 from services.billing.corrections.models import CreditNote, EventReversal
 from services.billing.corrections.summing import missing_sums
 from services.billing.currencies import minor_unit
@@ -22,33 +28,45 @@ from services.common.contracts import format_amount
 _KINDS = ("recall", "adjustment")
 
 
-async def verify_corrections(connection: AsyncConnection) -> list[str]:
+async def verify_corrections(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Return a sentence for each difference."""
     return [
-        *await _events(connection),
+        *await _events(connection, archived),
         *await _entries(connection),
-        *await _sums(connection),
+        *await _sums(connection, archived),
         *await _notes(connection),
         *await _note_entries(connection),
     ]
 
 
-async def _events(connection: AsyncConnection) -> list[str]:
+async def _events(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Check that each reversal is the amount of an event of its account."""
     reversal, event = EventReversal, UsageEvent
-    same = and_(reversal.time == event.time, reversal.id == event.id)
+    same = and_(
+        reversal.time == event.time,
+        reversal.id == event.id,
+        reversal.source == event.source,
+        is_not_archived(),
+    )
     wrong = or_(
-        event.id.is_(None),
         event.account != reversal.account,
         differ((event.amount_high, event.amount_low), (reversal.amount_high, reversal.amount_low)),
     )
-    found = await connection.execute(
-        select(reversal.id)
-        .outerjoin(event, and_(same, reversal.source == event.source))
-        .where(wrong)
-        .order_by(reversal.id)
+    changed = await connection.execute(select(reversal.id).join(event, same).where(wrong))
+    without: Any = (
+        select(
+            reversal.id,
+            reversal.source,
+            reversal.account,
+            reversal.amount_high,
+            reversal.amount_low,
+        )
+        .outerjoin(event, same)
+        .where(event.id.is_(None))
     )
-    return [f"corrections: event {each}: differs from what was taken back" for (each,) in found]
+    missing = await check_reversals(connection, archived, without)
+    ids = [*changed.scalars(), *(event_id for (event_id, _, _), _ in missing)]
+    return [f"corrections: event {each}: differs from what was taken back" for each in sorted(ids)]
 
 
 async def _entries(connection: AsyncConnection) -> list[str]:
@@ -89,15 +107,21 @@ def _entry_differences() -> Select[Any]:
     return differing(sums, "amount").order_by(*order)
 
 
-async def _sums(connection: AsyncConnection) -> list[str]:
+async def _sums(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Check the sums of what was taken back, by line, and what of it returned to the balance."""
     by_line = await connection.execute(_missing_sums())
+    of_archives = await check_reversed_lines(connection, archived)
     by_account = await connection.execute(_returned_differences())
     return [
         *(
             f"corrections: account {row.account}, {row.period}, model {row.model}: the sum of what "
             f"was taken back lacks {format_amount(labelled(row, 'more').value())}"
             for row in by_line
+        ),
+        *(
+            f"corrections: account {account}, {period}, model {model}: the sum of what was taken "
+            f"back lacks {format_amount(-more)}"
+            for (account, period, model, _), (more,) in of_archives
         ),
         *(
             f"corrections: account {row.account}: the ledger and what returned to the balance "
@@ -109,7 +133,7 @@ async def _sums(connection: AsyncConnection) -> list[str]:
 
 @cache
 def _missing_sums() -> Select[Any]:
-    return missing_sums()
+    return missing_sums(archived=select(Archive.period))
 
 
 @cache

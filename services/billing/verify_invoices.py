@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from services.billing import amounts
 from services.billing.amounts import differing, exact, labelled
+from services.billing.archives.models import is_not_archived
+from services.billing.archives.verifying import ArchivedEvents
 from services.billing.invoices.issuing import digest
 from services.billing.invoices.models import (
     AccountCredit,
@@ -20,16 +22,18 @@ from services.billing.invoices.models import (
 from services.billing.models import LedgerEntry, Period, UsageEvent
 from services.common.contracts import format_amount
 
+_LINE = ("account", "period", "model", "price_id")
+"""What the lines of all invoices are told apart by."""
 _SUMS = ("requests", "rows", "amount")
 
 
-async def verify_invoices(connection: AsyncConnection) -> list[str]:
+async def verify_invoices(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Return a sentence for each difference."""
     return [
         *await _unchanged(connection),
         *await _orphans(connection),
         *await _numbers(connection),
-        *await _usage(connection),
+        *await _usage(connection, archived),
         *await _entries(connection),
         *await _credits(connection),
         *await _late_events(connection),
@@ -120,13 +124,18 @@ async def _numbers(connection: AsyncConnection) -> list[str]:
     ]
 
 
-async def _usage(connection: AsyncConnection) -> list[str]:
+async def _usage(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Check that the lines of invoiced months add up to the events, to the last 10⁻⁹."""
-    found = await connection.execute(_usage_differences())
+    found = await archived.differences(
+        connection,
+        _usage_differences(),
+        keys={name: name for name in _LINE},
+        sums={name: f"-{name}" for name in _SUMS},
+    )
     return [
-        f"invoices: account {row.account}, {row.period}, model {row.model}: usage events and lines "
-        f"differ by {format_amount(labelled(row, 'amount').value())}"
-        for row in found
+        f"invoices: account {account}, {period}, model {model}: usage events and lines differ by "
+        f"{format_amount(amount)}"
+        for (account, period, model, _), (*_, amount) in found
     ]
 
 
@@ -141,6 +150,7 @@ def _usage_differences() -> Select[Any]:
             *exact(UsageEvent.amount_low, high=UsageEvent.amount_high).total().named("amount"),
         )
         .join(Period, and_(Period.id == UsageEvent.period, Period.invoiced_at.is_not(None)))
+        .where(is_not_archived())
         .group_by(*keys)
     )
     amount = exact(InvoiceLine.amount_low, high=InvoiceLine.amount_high)
@@ -159,11 +169,10 @@ def _usage_differences() -> Select[Any]:
         .where(InvoiceLine.kind == "usage")
     )
     both = union_all(events, lines).subquery()
-    names = ("account", "period", "model", "price_id")
-    by = [both.c[name] for name in names]
+    by = [both.c[name] for name in _LINE]
     sums = [part for name in _SUMS for part in labelled(both.c, name).total().named(name)]
     differences = differing(select(*by, *sums).group_by(*by).subquery(), *_SUMS)
-    return differences.order_by(*map(text, names))
+    return differences.order_by(*map(text, _LINE))
 
 
 async def _entries(connection: AsyncConnection) -> list[str]:

@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from services.billing import amounts
 from services.billing.amounts import Exact, differing, exact, labelled
+from services.billing.archives.models import is_not_archived
+from services.billing.archives.verifying import ArchivedEvents
 from services.billing.ledger.entries import OPENING, digest
 from services.billing.models import Credit, LedgerEntry, LedgerPosting, Plan, Price, UsageEvent
 from services.common.contracts import format_amount
@@ -20,13 +22,13 @@ from services.common.contracts import format_amount
 _POSTED = exact(LedgerPosting.amount_low, high=LedgerPosting.amount_high)
 
 
-async def verify_ledger(connection: AsyncConnection) -> list[str]:
+async def verify_ledger(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
     """Return a sentence for each difference."""
     return [
         *await _entries(connection),
         *await _orphans(connection),
-        *await _usage(connection, by="account"),
-        *await _usage(connection, by="model"),
+        *await _usage(connection, archived, by="account"),
+        *await _usage(connection, archived, by="model"),
         *await _credits(connection),
     ]
 
@@ -91,13 +93,23 @@ async def _orphans(connection: AsyncConnection) -> list[str]:
     return [f"ledger: entry {entry} is missing, but has postings" for (entry,) in found]
 
 
-async def _usage(connection: AsyncConnection, *, by: str) -> list[str]:
+async def _usage(connection: AsyncConnection, archived: ArchivedEvents, *, by: str) -> list[str]:
     """Check that usage entries are the sums of their events, by account or by model."""
-    found = await connection.execute(_usage_differences(by))
+    paid_by = "CASE WHEN list_contains($prepaid, price_id) THEN 'prepaid' ELSE 'receivable' END"
+    found = await archived.differences(
+        connection,
+        _usage_differences(by),
+        keys={
+            "entry": "entry_id",
+            "ledger": paid_by if by == "account" else "'revenue'",
+            "owner": by,
+        },
+        sums={"amount": "-amount" if by == "account" else "amount"},
+    )
     return [
-        f"ledger: entry {row.entry or OPENING}: {row.ledger}, {by} {row.owner}: differs from the "
-        f"usage events by {format_amount(labelled(row, 'amount').value())}"
-        for row in found
+        f"ledger: entry {OPENING if entry == '0' else entry}: {name}, {by} {owner}: differs from "
+        f"the usage events by {format_amount(amount)}"
+        for (entry, name, owner), (amount,) in found
     ]
 
 
@@ -123,6 +135,7 @@ def _usage_differences(by: str) -> Select[Any]:
         .select_from(UsageEvent)
         .join(Price, Price.id == UsageEvent.price_id)
         .join(Plan, Plan.id == Price.plan_id)
+        .where(is_not_archived())
         .group_by(UsageEvent.entry_id, Plan.billing, owner)
     )
     return _differing(events, _negative_postings("usage", what, kept))

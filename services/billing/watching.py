@@ -8,6 +8,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.common.errors import ServiceError
+
 log = structlog.get_logger()
 
 RETRY_S = 60.0
@@ -51,7 +53,7 @@ class BooksWatch:
         )
         self._failures = Counter(
             "tollgate_billing_verification_failures",
-            "Verifications of the books that the database interrupted.",
+            "Verifications of the books that failed: the database or an archive was away.",
             registry=registry,
         )
 
@@ -62,14 +64,14 @@ class BooksWatch:
             await asyncio.sleep(self._every_s if verified else min(self._every_s, RETRY_S))
 
     async def verify_once(self) -> bool:
-        """Verify, and log and measure what is found; return whether the database let it.
+        """Verify, and log and measure what is found; return whether that was possible.
 
         A failure keeps the result before.
         """
         started = time.monotonic()
         try:
             differences = await self._verify()
-        except (SQLAlchemyError, OSError) as error:
+        except (ServiceError, SQLAlchemyError, OSError) as error:
             self._failures.inc()
             cause = getattr(error, "orig", None) or error
             log.warning("books_not_verified", error=str(cause))

@@ -13,6 +13,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.archives.reading import NO_ARCHIVES, Archives
 from services.billing.corrections.models import Adjustment
 from services.billing.corrections.reversing import NoteSeries, reverse
 from services.billing.corrections.selecting import (
@@ -21,7 +22,7 @@ from services.billing.corrections.selecting import (
     Window,
     find_reversed,
     list_named,
-    list_next,
+    list_next_anywhere,
 )
 from services.billing.fields import Reason
 from services.billing.invoices.issuing import Books
@@ -82,7 +83,9 @@ class NothingToAdjust(ServiceError):
     detail = "No event is left to take back."
 
 
-async def select_events(database: Database, adjustment: AdjustmentCreate) -> list[Charged]:
+async def select_events(
+    database: Database, adjustment: AdjustmentCreate, archives: Archives = NO_ARCHIVES
+) -> list[Charged]:
     """Return the events that an adjustment names, whether or not they were taken back before.
 
     Raises:
@@ -90,18 +93,16 @@ async def select_events(database: Database, adjustment: AdjustmentCreate) -> lis
     """
     given = adjustment.filter
     if given is None:
-        async with database.snapshot() as session:
-            return await list_named(session, ids=adjustment.events or ())
+        return await list_named(database, archives, ids=adjustment.events or ())
     window = Window(given.account, given.model, given.version, given.since, given.until)
     events: list[Charged] = []
     reached: Position | None = None
     is_first = True
     while is_first or reached is not None:
         is_first = False
-        async with database.snapshot() as session:
-            more, reached = await list_next(
-                session, window, after=reached, limit=MAX_EVENTS + 1 - len(events)
-            )
+        more, reached = await list_next_anywhere(
+            database, archives, window, after=reached, limit=MAX_EVENTS + 1 - len(events)
+        )
         events += more
         if len(events) > MAX_EVENTS:
             raise BodyInvalid(

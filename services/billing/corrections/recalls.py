@@ -16,6 +16,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.archives.reading import NO_ARCHIVES, Archives
 from services.billing.corrections import repository
 from services.billing.corrections.models import Recall, RecallAccount
 from services.billing.corrections.reversing import reverse
@@ -25,7 +26,7 @@ from services.billing.corrections.selecting import (
     Window,
     find_reversed,
     list_arrived,
-    list_next,
+    list_next_anywhere,
 )
 from services.billing.events.rating import Rated
 from services.billing.fields import Reason
@@ -139,17 +140,19 @@ async def note_arrivals(session: AsyncSession, *, accepted: Iterable[Rated]) -> 
         )
 
 
-async def apply_forever(database: Database, *, every_s: float = APPLY_EVERY_S) -> None:
+async def apply_forever(
+    database: Database, archives: Archives, *, every_s: float = APPLY_EVERY_S
+) -> None:
     """Take recalled events back until cancelled; after a failure, try again."""
     while True:
         await asyncio.sleep(every_s)
         try:
-            await apply(database, now=datetime.now(UTC))
+            await apply(database, archives, now=datetime.now(UTC))
         except Exception as error:  # the next round tries again
             log.warning("recall_failed", error=type(error).__name__)
 
 
-async def apply(database: Database, *, now: datetime) -> None:
+async def apply(database: Database, archives: Archives = NO_ARCHIVES, *, now: datetime) -> None:
     """Take back every recalled event that has arrived, except where that fails."""
     failed: set[tuple[str, str]] = set()
     for _ in range(_ROUNDS):
@@ -157,7 +160,7 @@ async def apply(database: Database, *, now: datetime) -> None:
             unfinished = await repository.list_unfinished(session)
         for recall in unfinished:
             await _list_accounts(database, recall, now=now)
-        earlier = await _take_back_earlier(database, failed=failed, now=now)
+        earlier = await _take_back_earlier(database, archives, failed=failed, now=now)
         later = await _take_back_arrivals(database, failed=failed, now=now)
         if not earlier and not later:
             return
@@ -192,7 +195,7 @@ async def _list_some_accounts(session: AsyncSession, recall: Recall, *, now: dat
 
 
 async def _take_back_earlier(
-    database: Database, *, failed: set[tuple[str, str]], now: datetime
+    database: Database, archives: Archives, *, failed: set[tuple[str, str]], now: datetime
 ) -> bool:
     """Take back some events of every listed account; return whether there may be more."""
     key, is_last, found = ("", ""), False, False
@@ -206,7 +209,9 @@ async def _take_back_earlier(
             key = (each.recall_id, each.account)
             if key not in failed:
                 found = True
-                await _or_fail(_take_back_some(database, each, now=now), key=key, failed=failed)
+                await _or_fail(
+                    _take_back_some(database, archives, each, now=now), key=key, failed=failed
+                )
     return found
 
 
@@ -238,14 +243,17 @@ async def _or_fail(
         log.error("recall_failed", recall=recall_id, account=account, error=type(error).__name__)
 
 
-async def _take_back_some(database: Database, listed: RecallAccount, *, now: datetime) -> None:
+async def _take_back_some(
+    database: Database, archives: Archives, listed: RecallAccount, *, now: datetime
+) -> None:
     """Take back some of an account's earlier events, and store how far that is."""
     after = None if listed.time is None else Position(listed.time, listed.id, listed.source)
     recall = await _get_recall(database, listed.recall_id)
     window = Window(listed.account, model=recall.model, version=recall.version)
     for _ in range(_STEPS_AT_ONCE):
-        async with database.snapshot() as session:
-            events, after = await list_next(session, window, after=after, limit=EVENTS_AT_ONCE)
+        events, after = await list_next_anywhere(
+            database, archives, window, after=after, limit=EVENTS_AT_ONCE
+        )
         is_more = await in_transaction(
             database,
             lambda session, events=events, after=after: _advance(  # type: ignore[misc]

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends
 
+from services.billing.archives.reading import AppArchives
 from services.billing.corrections import adjustments, credit_notes
 from services.billing.corrections import recalls as service
 from services.billing.corrections.adjustments import (
@@ -83,6 +84,7 @@ async def list_recalls(session: Snapshot) -> RecallList:
 async def create_adjustment(
     body: AdjustmentCreate,
     call: AdminCall,
+    archives: AppArchives,
     books: AppBooks,
 ) -> AdjustmentRead:
     """Take back events, by their ids or by a filter; each event at most once.
@@ -93,7 +95,7 @@ async def create_adjustment(
     events: list[Charged] = []
 
     async def select() -> None:
-        events.extend(await adjustments.select_events(call.database, body))
+        events.extend(await adjustments.select_events(call.database, body, archives))
 
     return await call.run(
         "/adjustments",

@@ -12,9 +12,11 @@ from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
+from services.billing.archives.reading import Archives, Place, Wanted
 from services.billing.corrections.models import EventReversal, RecalledArrival
 from services.billing.indexes import in_account_order
 from services.billing.models import EventKey, Plan, Price, UsageEvent
+from services.common.db.database import Database
 
 STRETCH_EVENTS = 10_000
 """Events of an account that one statement reads at most, whether they match or not."""
@@ -123,18 +125,55 @@ def _within(
     return found
 
 
-async def list_named(session: AsyncSession, *, ids: Collection[str]) -> list[Charged]:
+async def list_next_anywhere(
+    database: Database, archives: Archives, window: Window, *, after: Position | None, limit: int
+) -> tuple[list[Charged], Position | None]:
+    """Return like `list_next`, including events of archived months."""
+    async with database.snapshot() as session:
+        stored, end = await list_next(session, window, after=after, limit=limit)
+    wanted = Wanted(
+        account=window.account,
+        model=window.model,
+        version=window.version,
+        since=window.since,
+        until=window.until,
+        after=Place(*after) if after else None,
+        through=Place(*end) if end else None,
+    )
+    archived = await archives.list_first(database, wanted, limit=limit)
+    if not archived:
+        return stored, end
+    async with database.snapshot() as session:
+        events = sorted({*stored, *await _with_plans(session, archived)})[:limit]
+    return events, events[-1].position if len(events) == limit else end
+
+
+async def list_named(
+    database: Database, archives: Archives, *, ids: Collection[str]
+) -> list[Charged]:
     """Return the events with these ids, of any account."""
     events: list[Charged] = []
     for some in _chunks(ids):
-        named = (
-            select(*_COLUMNS)
-            .select_from(EventKey)
-            .join(UsageEvent, _same(UsageEvent, EventKey))
-            .where(EventKey.id.in_(some))
-        )
-        events += await _charged(session, named)
-    return sorted(events)
+        async with database.snapshot() as session:
+            named = (
+                select(*_COLUMNS)
+                .select_from(EventKey)
+                .join(UsageEvent, _same(UsageEvent, EventKey))
+                .where(EventKey.id.in_(some))
+            )
+            stored = await _charged(session, named)
+            known = select(EventKey.time, EventKey.id, EventKey.source).where(EventKey.id.in_(some))
+            places = [Place(*row) for row in await session.execute(known)]
+        events += stored
+        missing = sorted(set(places) - {Place(*event.position) for event in stored})
+        if missing:
+            wanted = Wanted(
+                ids=[place.id for place in missing], since=missing[0].time, through=missing[-1]
+            )
+            archived = await archives.list_first(database, wanted, limit=len(missing))
+            async with database.snapshot() as session:
+                events += await _with_plans(session, archived)
+    return sorted(set(events))
 
 
 async def list_arrived(
@@ -179,17 +218,30 @@ _COLUMNS: tuple[Any, ...] = (
     UsageEvent.model,
     UsageEvent.price_id,
     UsageEvent.amount_high,
-    UsageEvent.amount_low,
+    UsageEvent.amount_low.label("amount_low"),
 )
 
 
 async def _charged(session: AsyncSession, wanted: Select[Any]) -> list[Charged]:
     """Return events with what their plans say, which few events differ in."""
-    rows: Sequence[Any] = (await session.execute(wanted)).all()
-    plans = await _plans(session, price_ids={row.price_id for row in rows})
+    return await _with_plans(session, (await session.execute(wanted)).all())
+
+
+async def _with_plans(session: AsyncSession, events: Sequence[Any]) -> list[Charged]:
+    plans = await _plans(session, price_ids={event.price_id for event in events})
     return [
-        Charged._make((*event, price_id, *plans[price_id], amounts.join(high, low)))
-        for *event, price_id, high, low in rows
+        Charged(
+            event.time,
+            event.id,
+            event.source,
+            event.account,
+            event.period,
+            event.model,
+            event.price_id,
+            *plans[event.price_id],
+            amounts.join(event.amount_high, event.amount_low),
+        )
+        for event in events
     ]
 
 

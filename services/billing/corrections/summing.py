@@ -18,13 +18,16 @@ from services.billing.models import Plan, Price, UsageEvent
 _KEYS = ("account", "period", "model", "price_id")
 
 
-def missing_sums(*, accounts: Collection[str] | None = None) -> Select[Any]:
+def missing_sums(
+    *, accounts: Collection[str] | None = None, archived: Select[str] | None = None
+) -> Select[Any]:
     """Select where the stored sums of what was taken back lack something, by line.
 
     What the sums lack is `more`.
 
     Args:
         accounts: only their events; by default, all.
+        archived: selects months to leave out, because their events are not in the database.
     """
     stored = ReversedLine
     has = select(
@@ -45,6 +48,9 @@ def missing_sums(*, accounts: Collection[str] | None = None) -> Select[Any]:
     if accounts is not None:
         has = has.where(stored.account.in_(sorted(accounts)))
         reversed_ = reversed_.where(EventReversal.account.in_(sorted(accounts)))
+    if archived is not None:
+        has = has.where(stored.period.not_in(archived))
+        reversed_ = reversed_.where(UsageEvent.period.not_in(archived))
     both = union_all(has, reversed_).subquery()
     keys = [both.c[name] for name in _KEYS]
     total = labelled(both.c, "more").total().named("more")
@@ -52,9 +58,18 @@ def missing_sums(*, accounts: Collection[str] | None = None) -> Select[Any]:
     return differing(sums, "more").order_by(*(text(name) for name in _KEYS))
 
 
-def add_missing(connection: Connection, *, accounts: Collection[str] | None = None) -> None:
-    """Add what the sums lack; the accounts are locked, or no other process is at work."""
-    found = connection.execute(missing_sums(accounts=accounts)).all()
+def add_missing(
+    connection: Connection,
+    *,
+    accounts: Collection[str] | None = None,
+    archived: Select[str] | None = None,
+) -> None:
+    """Add what the sums lack; the accounts are locked, or no other process is at work.
+
+    Args:
+        accounts: like those of `missing_sums`, and so is `archived`.
+    """
+    found = connection.execute(missing_sums(accounts=accounts, archived=archived)).all()
     prepaid = _prepaid(connection, price_ids={row.price_id for row in found})
     table = table_of(ReversedLine)
     for row in found:

@@ -6,8 +6,10 @@ step is safe to repeat, because it adds only what is missing.
 
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.archives.models import Archive
 from services.billing.corrections import summing
 from services.billing.database import long_transaction
 from services.billing.invoices import billed, repository
@@ -62,10 +64,13 @@ async def _list_late_events(session: AsyncSession, *, period: str, series: str) 
 async def _sum_reversals(session: AsyncSession) -> None:
     """Add events that were taken back to the sums of their lines."""
     connection = await session.connection()
-    found = await connection.execute(summing.missing_sums())
+    archived = select(Archive.period)  # their sums were complete, and stay as they are
+    found = await connection.execute(summing.missing_sums(archived=archived))
     if accounts := {row.account for row in found}:
         await lock_money(session, accounts=accounts, journals=())
-        await connection.run_sync(lambda sync: summing.add_missing(sync, accounts=accounts))
+        await connection.run_sync(
+            lambda sync: summing.add_missing(sync, accounts=accounts, archived=archived)
+        )
 
 
 async def _complete_breakdowns(session: AsyncSession, *, series: str) -> None:

@@ -1,5 +1,6 @@
 """Alembic's entry point."""
 
+from services.billing.archives import models as _archives  # noqa: F401 - adds its tables
 from services.billing.corrections import models as _corrections  # noqa: F401 - adds its tables
 from services.billing.invoices import models as _invoices  # noqa: F401 - adds its tables
 from services.billing.models import Base

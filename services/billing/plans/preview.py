@@ -1,12 +1,20 @@
 """Previews of plans: a past month's events and fees, priced again under another plan."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.archives.models import ArchivePart
+from services.billing.archives.reading import (
+    AS_ACCEPTED,
+    NO_ARCHIVES,
+    Archives,
+    Wanted,
+    list_files,
+)
 from services.billing.database import long_snapshot
 from services.billing.fields import PeriodId
 from services.billing.ledger.accounts import find_currencies
@@ -79,7 +87,9 @@ class _Replay:
         )
 
 
-async def preview(database: Database, *, wanted: PlanPreviewCreate) -> PlanPreviewRead:
+async def preview(
+    database: Database, archives: Archives = NO_ARCHIVES, *, wanted: PlanPreviewCreate
+) -> PlanPreviewRead:
     """Replay a month's events under a plan, in the order in which they were accepted.
 
     They are streamed, so that memory grows with the accounts, not with the events. Each account
@@ -94,7 +104,12 @@ async def preview(database: Database, *, wanted: PlanPreviewCreate) -> PlanPrevi
     replay = _Replay({price.model: price for price in plan.prices})
     sums: dict[str, tuple[int, int]] = {}
     async with long_snapshot(database) as connection:
-        events = repository.stream_month(connection, period=wanted.period, account=wanted.account)
+        parts = await list_files(connection, period=wanted.period, account=wanted.account)
+        events = (
+            _stream_archived(archives, parts, account=wanted.account)
+            if parts
+            else repository.stream_month(connection, period=wanted.period, account=wanted.account)
+        )
         async for account, model, rows, amount in events:
             if account not in sums:
                 replay.next_account()
@@ -113,6 +128,16 @@ async def preview(database: Database, *, wanted: PlanPreviewCreate) -> PlanPrevi
         if currencies[account] == plan.currency
     }
     return _read(wanted.period, same)
+
+
+async def _stream_archived(
+    archives: Archives, parts: Sequence[ArchivePart], *, account: str | None
+) -> AsyncIterator[tuple[str, str, int, int]]:
+    """Yield account, model, rows and amount of archived events, by account, as accepted."""
+    wanted = Wanted(account=account)
+    async for page in archives.stream(parts, wanted, order_by=AS_ACCEPTED):
+        for event in page:
+            yield event.account, event.model, event.rows, event.amount
 
 
 def _read(period: str, sums: Mapping[str, tuple[int, int]]) -> PlanPreviewRead:

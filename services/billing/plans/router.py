@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Path
 
+from services.billing.archives.reading import AppArchives
 from services.billing.callers import ManagedAccount
 from services.billing.ledger.accounts import CurrencyFixed
 from services.billing.plans import service, subscriptions
@@ -87,9 +88,11 @@ async def create_plan(body: PlanCreate, database: AppDatabase) -> PlanRead:
         Unauthenticated, InsufficientScope, service.PlanNotFound, BodyInvalid, Unavailable
     ),
 )
-async def preview_plan(body: PlanPreviewCreate, database: AppDatabase) -> PlanPreviewRead:
+async def preview_plan(
+    body: PlanPreviewCreate, database: AppDatabase, archives: AppArchives
+) -> PlanPreviewRead:
     """Replay a month's events under a plan: what each account paid, and would have paid."""
-    return await preview(database, wanted=body)
+    return await preview(database, archives, wanted=body)
 
 
 @router.put(

@@ -38,6 +38,9 @@ class BilledEvent(NamedTuple):
     price_id: str
 
 
+_REST = BilledEvent._fields[1:]
+
+
 async def list_billed(
     session: AsyncSession,
     *,
@@ -121,3 +124,9 @@ def _packed_event() -> ColumnElement[str]:
 def _unpack(packed: str) -> BilledEvent:
     time, *rest = packed.split(_SEPARATOR)
     return BilledEvent(f"{time.removesuffix('.000000').replace(' ', 'T')}Z", *rest)
+
+
+def read_billed(event: UsageEvent) -> BilledEvent:
+    """Return an event as the database would."""
+    values = ["" if (value := getattr(event, name)) is None else str(value) for name in _REST]
+    return BilledEvent(event.time.isoformat().replace("+00:00", "Z"), *values)

@@ -11,6 +11,7 @@ from sqlalchemy import Select, String, and_, cast, func, literal, null, or_, sel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from services.billing.amounts import differing, exact, labelled
+from services.billing.archives.models import is_not_archived
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
 from services.billing.usage import repository
 from services.billing.usage.sums import HOUR, NO_USAGE, BreakdownKey, Sums, dimension_of_tag
@@ -18,6 +19,18 @@ from services.billing.usage.sums import HOUR, NO_USAGE, BreakdownKey, Sums, dime
 _HOURS_AT_ONCE = 100
 _PART = "version of "
 """Begins the dimension of sums by model, price and version, which are only compared."""
+
+ARCHIVED_BREAKDOWNS = f"""
+SELECT account, hour, 'version' AS dimension, version AS value, requests, rows, amount FROM sums
+UNION ALL SELECT account, hour, '{_PART}' || model || ' at ' || price_id, version,
+    requests, rows, amount FROM sums
+UNION ALL SELECT account, hour, 'api_key', api_key, requests, rows, amount
+    FROM sums WHERE api_key IS NOT NULL
+UNION ALL SELECT account, hour, '{dimension_of_tag("")}' || name,
+    json_extract_string(tags, '$."' || name || '"'), requests, rows, amount
+    FROM (SELECT *, unnest(json_keys(tags)) AS name FROM sums WHERE tags IS NOT NULL)
+"""  # noqa: S608 - constants
+"""SQL of the same sums of archived events, for DuckDB; see `EventSums`."""
 
 
 async def complete_breakdowns(session: AsyncSession) -> None:
@@ -86,12 +99,16 @@ async def compare_breakdowns(
 
 
 def _not_zero(sums: dict[BreakdownKey, Sums]) -> list[tuple[BreakdownKey, Sums]]:
-    """Return what differs. Parts may lack what the version before counted by version alone."""
-    return [
-        (key, more)
-        for key, more in sorted(sums.items())
-        if more != NO_USAGE and (max(more) > 0 or not key.dimension.startswith(_PART))
-    ]
+    """Return what differs."""
+    return [(key, more) for key, more in sorted(sums.items()) if is_difference(key.dimension, more)]
+
+
+def is_difference(dimension: str, more: Sums) -> bool:
+    """Return whether stored sums of a dimension are wrong, given what they have more.
+
+    Parts may lack what the version before counted by version alone.
+    """
+    return more != NO_USAGE and (max(more) > 0 or not dimension.startswith(_PART))
 
 
 def _values(row: Any) -> Iterator[tuple[str, str]]:
@@ -150,7 +167,8 @@ def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
         *exact(func.count()).minus().named("requests"),
         *exact(event.rows).total().minus().named("rows"),
         *amount.total().minus().named("amount"),
-    ).group_by(event.account, _hour(event.time), *of_event)
+    )
+    used = used.where(is_not_archived()).group_by(event.account, _hour(event.time), *of_event)
     if hours is not None:
         stored = stored.where(
             or_(*(and_(kept.account == who, kept.hour == hour) for who, hour in hours))

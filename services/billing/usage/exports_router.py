@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 from fastapi.responses import StreamingResponse
 
+from services.billing.archives.reading import AppArchives
 from services.billing.callers import Account
 from services.billing.fields import PeriodId
 from services.billing.invoices.router import AppBooks
@@ -53,6 +54,7 @@ class ParquetNotInstalled(ServiceError):
 async def export_usage(
     account: Account,
     database: AppDatabase,
+    archives: AppArchives,
     books: AppBooks,
     period: PeriodId,
     format: FileFormat = FileFormat.CSV,
@@ -62,11 +64,14 @@ async def export_usage(
     `csv` and `parquet` have one row for each event; `focus` is CSV by FOCUS 1.2. In CSV, text that
     a spreadsheet would take for a formula begins with an apostrophe.
     """
+    writer = _new_writer(format)
+    await archives.check(database, account=account, period=period)
     lines = stream_usage(
         database,
+        archives,
         account=account,
         period=period,
-        file_format=_new_writer(format),
+        file_format=writer,
         seller=books.seller.name,
     )
     is_parquet = format is FileFormat.PARQUET

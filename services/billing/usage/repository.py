@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
 from services.billing.amounts import exact, labelled
+from services.billing.archives.models import is_not_archived
 from services.billing.bulk_insert import upsert
 from services.billing.indexes import in_account_order
 from services.billing.models import (
@@ -220,7 +221,7 @@ async def list_parts(
 
     Whole hours come from their sums. Events of the first and last hour outside the window are
     subtracted one by one; with the usual window, from the start of the month until now, there are
-    none. One statement reads both at the same instant.
+    none. One statement reads both at the same instant. It leaves out events of archived months.
     """
     first, last = hour_of(since), hour_of(until)
     hours = select(
@@ -251,7 +252,12 @@ def _subtracted(
         -UsageEvent.rows,
         -UsageEvent.amount_high,
         -UsageEvent.amount_low,
-    ).where(UsageEvent.account == account, UsageEvent.time >= since, UsageEvent.time < until)
+    ).where(
+        UsageEvent.account == account,
+        UsageEvent.time >= since,
+        UsageEvent.time < until,
+        is_not_archived(),
+    )
 
 
 async def break_down(
@@ -287,6 +293,7 @@ async def break_down(
         select(literal("outside").label("kind"), given.label("value"), *_exact(UsageEvent))
         .where(
             UsageEvent.account == account,
+            is_not_archived(),
             or_(
                 and_(UsageEvent.time >= first, UsageEvent.time < since),
                 and_(UsageEvent.time >= until, UsageEvent.time < last + HOUR),
@@ -380,3 +387,13 @@ async def find_event(
         found = found.where(UsageEvent.account == account)
     event: UsageEvent | None = await session.scalar(found.order_by(EventKey.source).limit(1))
     return event
+
+
+async def find_places(session: AsyncSession, *, event_id: str) -> list[PageEnd]:
+    """Return where events with an id are, in the database or in an archive."""
+    found = await session.execute(
+        select(EventKey.time, EventKey.id, EventKey.source)
+        .where(EventKey.id == event_id)
+        .order_by(EventKey.source)
+    )
+    return [PageEnd(*row) for row in found]

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from services.billing.archives.reading import AppArchives
 from services.billing.callers import Account, OtherAccount, own_or_other
 from services.billing.plans.default import DefaultPlanId
 from services.billing.receipts.router import AppReceiptKeys
@@ -19,7 +20,7 @@ from services.billing.usage.schemas import (
     receipt_claims,
 )
 from services.billing.usage.service import MAX_PAGE, ReceiptNotFound
-from services.common.db.database import AppDatabase, Snapshot
+from services.common.db.database import AppDatabase
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -54,7 +55,8 @@ Until = Annotated[Instant | None, Query(alias="to", description="End, exclusive 
 @router.get("", responses=error_responses(*_errors))
 async def read_usage(
     account: Account,
-    session: Snapshot,
+    database: AppDatabase,
+    archives: AppArchives,
     default_plan: DefaultPlanId,
     since: Since = None,
     until: Until = None,
@@ -67,7 +69,8 @@ async def read_usage(
     or `tag:<name>`. The buckets add up to the total.
     """
     return await service.read_usage(
-        session,
+        database,
+        archives,
         account=account,
         since=since,
         until=until,
@@ -86,6 +89,7 @@ async def list_receipts(
     request: Request,
     account: Account,
     database: AppDatabase,
+    archives: AppArchives,
     since: Since = None,
     until: Until = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
@@ -96,13 +100,13 @@ async def list_receipts(
     With `Accept: text/csv`, all of them are streamed, and `limit` and `cursor` are ignored.
     """
     if _media_type(request, _JSON, _CSV) == _CSV:
-        lines = service.stream_csv(database, account=account, since=since, until=until)
+        await archives.check(database, account=account, since=since, until=until)
+        lines = service.stream_csv(database, archives, account=account, since=since, until=until)
         return StreamingResponse(lines, media_type=_CSV)
     after = service.parse_cursor(cursor) if cursor else None
-    async with database.snapshot() as session:
-        return await service.read_receipts(
-            session, account=account, since=since, until=until, after=after, limit=limit
-        )
+    return await service.read_receipts(
+        database, archives, account=account, since=since, until=until, after=after, limit=limit
+    )
 
 
 def _media_type(request: Request, *offered: str) -> str:
@@ -119,7 +123,8 @@ async def get_receipt(
     id: str,
     request: Request,
     account: Annotated[str | None, Depends(_whose_receipt)],
-    session: Snapshot,
+    database: AppDatabase,
+    archives: AppArchives,
     keys: AppReceiptKeys,
 ) -> ReceiptRead | Response:
     """Return the receipt of one event, by the id in the prediction's `X-Usage-Event` header.
@@ -129,7 +134,9 @@ async def get_receipt(
 
     With `Accept: application/jose`, the receipt is a compact JWS that billing's keys verify.
     """
-    event, currency, invoice = await service.find_billed(session, account=account, event_id=id)
+    event, currency, invoice = await service.find_billed(
+        database, archives, account=account, event_id=id
+    )
     if _media_type(request, _JSON, _JOSE) == _JOSE:
         return Response(keys.sign(receipt_claims(event, currency=currency)), media_type=_JOSE)
     return read_receipt(event, currency=currency, invoice=invoice)

@@ -2,11 +2,18 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.archives.reading import (
+    NO_ARCHIVES,
+    Archives,
+    Place,
+    Wanted,
+    merged,
+)
 from services.billing.csv_text import csv_lines
 from services.billing.cursors import from_cursor, invalid_cursor, to_cursor
 from services.billing.invoices.numbers import find_numbers
@@ -14,8 +21,9 @@ from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
 from services.billing.plans.service import find_currency
 from services.billing.usage import repository
+from services.billing.usage.edges import hour_edges, list_archived, read_settled, value_of
 from services.billing.usage.grouping import by_model, by_time, by_value, time_unit, total_of
-from services.billing.usage.repository import PageEnd
+from services.billing.usage.repository import PageEnd, Part
 from services.billing.usage.schemas import (
     Bucket,
     ReceiptPage,
@@ -46,6 +54,8 @@ MAX_VALUES = 10_000
 """Buckets of a dimension."""
 TAG_VALUES_PER_HOUR = 1000
 """Values of a tag that an account's sums of an hour have; usage of others is in the rest."""
+
+_MOMENT = timedelta(microseconds=1)
 
 
 class ReceiptNotFound(NotFound):
@@ -126,7 +136,8 @@ async def sum_prepaid(session: AsyncSession, *, account: str, since: datetime) -
 
 
 async def read_usage(
-    session: AsyncSession,
+    database: Database,
+    archives: Archives = NO_ARCHIVES,
     *,
     account: str,
     since: datetime | None,
@@ -144,17 +155,27 @@ async def read_usage(
     until = (until or now).astimezone(UTC)
     if since > until:
         raise BodyInvalid([{"loc": ["query", "from"], "msg": "Must not be after `to`."}])
+    edges = hour_edges(since, until)
     unit = time_unit(group_by)
     buckets: list[TimeBucket] | list[Bucket]
     if unit is not None or group_by == "model":
-        parts = await repository.list_parts(session, account=account, since=since, until=until)
+        async with database.snapshot() as session:
+            parts = await read_settled(
+                session,
+                edges,
+                account,
+                lambda: repository.list_parts(session, account=account, since=since, until=until),
+            )
+        async for event in list_archived(database, archives, account=account, windows=edges):
+            parts.append(Part(event.time, event.model, -1, -event.rows, -event.amount))
         total = total_of(parts)
         buckets = by_time(parts, unit, since=since, until=until) if unit else by_model(parts)
     else:
         total, buckets = await _break_down(
-            session, account=account, dimension=group_by, since=since, until=until
+            database, archives, account=account, dimension=group_by, since=since, until=until
         )
-    currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
+    async with database.snapshot() as session:
+        currency = await find_currency(session, account=account, default_plan=default_plan, now=now)
     return UsageRead(
         account=account,
         since=since,
@@ -170,7 +191,13 @@ async def read_usage(
 
 
 async def _break_down(
-    session: AsyncSession, *, account: str, dimension: str, since: datetime, until: datetime
+    database: Database,
+    archives: Archives,
+    *,
+    account: str,
+    dimension: str,
+    since: datetime,
+    until: datetime,
 ) -> tuple[Sums, list[Bucket]]:
     """Return usage in total and by the values of a dimension.
 
@@ -180,14 +207,26 @@ async def _break_down(
     Raises:
         BodyInvalid: there are too many values.
     """
-    total, values = await repository.break_down(
-        session,
-        account=account,
-        dimension=dimension,
-        since=since,
-        until=until,
-        limit=MAX_VALUES + 1,
-    )
+    edges = hour_edges(since, until)
+    async with database.snapshot() as session:
+        total, values = await read_settled(
+            session,
+            edges,
+            account,
+            lambda: repository.break_down(
+                session,
+                account=account,
+                dimension=dimension,
+                since=since,
+                until=until,
+                limit=MAX_VALUES + 1,
+            ),
+        )
+    async for event in list_archived(database, archives, account=account, windows=edges):
+        sums = Sums(1, event.rows, event.amount)
+        total = total.minus(sums)
+        if (value := value_of(event, dimension)) is not None:
+            values[value] = values.get(value, NO_USAGE).minus(sums)
     if len(values) > MAX_VALUES:
         raise BodyInvalid(
             [
@@ -215,7 +254,9 @@ class Billed(NamedTuple):
     invoice: str | None
 
 
-async def find_billed(session: AsyncSession, *, account: str | None, event_id: str) -> Billed:
+async def find_billed(
+    database: Database, archives: Archives = NO_ARCHIVES, *, account: str | None, event_id: str
+) -> Billed:
     """Return an event, of one account or of any.
 
     Raises:
@@ -223,16 +264,24 @@ async def find_billed(session: AsyncSession, *, account: str | None, event_id: s
     """
     event = None
     if event_id.isascii():  # MySQL cannot compare other text with an ASCII column
-        event = await repository.find_event(session, account=account, event_id=event_id)
+        async with database.snapshot() as session:
+            event = await repository.find_event(session, account=account, event_id=event_id)
+            places = await repository.find_places(session, event_id=event_id)
+        for time in sorted({place.time for place in places}) if event is None else ():
+            wanted = Wanted(account=account, ids=[event_id], since=time, until=time + _MOMENT)
+            found = await archives.list_first(database, wanted, limit=1)
+            event = event or next(iter(found), None)
     if event is None:
         raise ReceiptNotFound()
-    currencies = await find_currencies(session, accounts=[event.account])
-    numbers = await find_numbers(session, account=event.account, periods=[event.period])
+    async with database.snapshot() as session:
+        currencies = await find_currencies(session, accounts=[event.account])
+        numbers = await find_numbers(session, account=event.account, periods=[event.period])
     return Billed(event, currencies[event.account], numbers.get(event.period))
 
 
 async def read_receipts(
-    session: AsyncSession,
+    database: Database,
+    archives: Archives = NO_ARCHIVES,
     *,
     account: str,
     since: datetime | None = None,
@@ -241,12 +290,22 @@ async def read_receipts(
     limit: int,
 ) -> ReceiptPage:
     """Return a page of receipts, newest first."""
-    events = await repository.list_events(
-        session, account=account, since=since, until=until, after=after, limit=limit + 1
-    )
-    currencies = await find_currencies(session, accounts=[account])
+    async with database.snapshot() as session:
+        stored = await repository.list_events(
+            session, account=account, since=since, until=until, after=after, limit=limit + 1
+        )
+    before = Place(*after) if after else None
+    # A full page leaves no room for older events.
+    since = max(filter(None, [since, stored[-1].time])) if len(stored) > limit else since
+    wanted = Wanted(account=account, since=since, until=until, before=before)
+    archived = await archives.list_first(database, wanted, limit=limit + 1, newest=True)
+    events = merged(stored, archived, newest=True)
     page = events[:limit]
-    numbers = await find_numbers(session, account=account, periods={event.period for event in page})
+    async with database.snapshot() as session:
+        currencies = await find_currencies(session, accounts=[account])
+        numbers = await find_numbers(
+            session, account=account, periods={event.period for event in page}
+        )
     return ReceiptPage(
         events=[
             read_receipt(event, currency=currencies[account], invoice=numbers.get(event.period))
@@ -257,7 +316,12 @@ async def read_receipts(
 
 
 async def stream_csv(
-    database: Database, *, account: str, since: datetime | None, until: datetime | None
+    database: Database,
+    archives: Archives = NO_ARCHIVES,
+    *,
+    account: str,
+    since: datetime | None,
+    until: datetime | None,
 ) -> AsyncIterator[str]:
     """Yield all receipts as CSV, newest first, a page at a time.
 
@@ -267,10 +331,15 @@ async def stream_csv(
     yield csv_lines([columns])
     after: PageEnd | None = None
     while True:
-        async with database.snapshot() as session:
-            page = await read_receipts(
-                session, account=account, since=since, until=until, after=after, limit=MAX_PAGE
-            )
+        page = await read_receipts(
+            database,
+            archives,
+            account=account,
+            since=since,
+            until=until,
+            after=after,
+            limit=MAX_PAGE,
+        )
         rows = [receipt.model_dump(mode="json") for receipt in page.events]
         yield csv_lines([[row[column] for column in columns] for row in rows])
         if page.next_cursor is None:

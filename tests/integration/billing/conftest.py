@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,8 +14,10 @@ from pydantic import SecretStr
 from harness.databases import empty_tables
 from harness.issuer import ISSUER, Headers, Issuer
 from harness.plans import LOCAL_PLAN
-from harness.usage_events import ADA
+from harness.usage_events import ADA, BOB, Json, event
 from services.billing.app import create_app
+from services.billing.archives import service as archiving
+from services.billing.archives.reading import Archives
 from services.billing.database import MIGRATIONS
 from services.billing.ledger.reservations import SWEEP_EVERY_S
 from services.billing.models import Base
@@ -27,7 +29,9 @@ from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.common.telemetry.tracing import Tracing
 from tests.integration.billing.money import credit, store_prepaid
+from tests.integration.billing.months import DURING, close, deliver, use, use_prepaid
 
+SEPTEMBER = datetime(2026, 9, 20, 12, 30, tzinfo=UTC)
 PATIENT_S = 60
 """The deadline of the database: on a busy machine, a crowd of requests takes long."""
 
@@ -140,3 +144,37 @@ async def prepaid(database: Database) -> AsyncIterator[Database]:
     await credit(database, 100)
     yield database
     assert await verify(database) == []
+
+
+@pytest.fixture
+def archives(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> Archives:
+    """The archives of the app; files, pages and deletions are small."""
+    found: Archives = app.state.archives
+    monkeypatch.setattr(archiving, "PART_EVENTS", 4)
+    monkeypatch.setattr(archiving, "PAGE_EVENTS", 2)
+    monkeypatch.setattr(archiving, "DELETED_AT_ONCE", 2)
+    return found
+
+
+@pytest.fixture
+async def october(database: Database, archives: Archives) -> list[Json]:
+    """October, closed: prepaid and postpaid usage of two accounts, tags, and a late event."""
+    await use(database, 7, time=SEPTEMBER, now=SEPTEMBER)
+    await close(database, "2026-09")
+    good = event(rows=2, time=DURING + timedelta(minutes=20))
+    good["data"] |= {"version": "20261001t000000z-ffffffff", "client_id": "c"}
+    good["data"]["input_sha256"] = "0" * 64
+    tagged = event(rows=4, time=DURING + timedelta(minutes=50))
+    tagged["data"] |= {"api_key": "k", "tags": {"team": "a"}}
+    events = [
+        *(event(rows=n, time=DURING + timedelta(seconds=n)) for n in range(1, 6)),
+        event(rows=9, account=BOB, time=DURING + timedelta(minutes=20)),
+        good,
+        tagged,
+        event(rows=5, time=SEPTEMBER + timedelta(minutes=10)),  # late
+        event(rows=6, account=BOB, time=DURING - timedelta(days=1), sequence=1),
+    ]
+    await deliver(database, events, now=DURING + timedelta(hours=1))
+    await use_prepaid(database)
+    await close(database)
+    return events

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Column, Table, func, select, update
 
+from services.billing.archives.reading import NO_ARCHIVES, Archives
 from services.billing.models import Base
 from services.billing.verify import verify
 from services.common.db.database import Database
@@ -18,7 +19,11 @@ def cells(*names: str) -> list[tuple[str, str]]:
 
 
 async def unnoticed_changes(
-    database: Database, changes: Iterable[tuple[str, str]], *, naming: str = ""
+    database: Database,
+    changes: Iterable[tuple[str, str]],
+    *,
+    naming: str = "",
+    archives: Archives = NO_ARCHIVES,
 ) -> list[tuple[str, str]]:
     """Change one cell of each of these columns, one at a time.
 
@@ -31,7 +36,7 @@ async def unnoticed_changes(
     for table, column in changes:
         async with changed_cell(database, table, column) as is_changed:
             assert is_changed, f"{table} is empty"
-            differences = await verify(database)
+            differences = await verify(database, archives)
         if not any(each.startswith(naming) for each in differences):
             unnoticed.append((table, column))
     return unnoticed

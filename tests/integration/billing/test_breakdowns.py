@@ -228,16 +228,15 @@ async def test_any_window_has_exactly_its_events(
     ]
     await ingest(database, items=sent, default_plan=DEFAULT_PLAN, now=now)
 
-    async with database.snapshot() as session:
-        found = await read_usage(
-            session,
-            account=account,
-            since=START + timedelta(minutes=window[0]),
-            until=START + timedelta(minutes=window[1]),
-            group_by=group_by,
-            default_plan=DEFAULT_PLAN,
-            now=now,
-        )
+    found = await read_usage(
+        database,
+        account=account,
+        since=START + timedelta(minutes=window[0]),
+        until=START + timedelta(minutes=window[1]),
+        group_by=group_by,
+        default_plan=DEFAULT_PLAN,
+        now=now,
+    )
 
     within = Counter(value for minute, value in events if window[0] <= minute < window[1])
     assert {bucket.key: bucket.requests for bucket in found.buckets} == within

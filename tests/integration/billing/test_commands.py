@@ -1,9 +1,10 @@
-"""`tollgate billing close`, killed in the middle and repeated, and `tollgate billing recall`."""
+"""`tollgate billing close` and `archive`, killed in the middle and repeated, and `recall`."""
 
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -15,20 +16,25 @@ from cli.main import app
 from harness.programs import ROOT
 from harness.usage_events import event
 from harness.waiting import eventually_async
+from services.billing.archives.reading import Archives
+from services.billing.archives.store import ArchiveStore
+from services.billing.database import MIGRATIONS
 from services.billing.invoices.models import Invoice
+from services.billing.models import UsageEvent
 from services.billing.verify import verify
 from services.common.db.database import Database
+from services.common.db.migrations import migrate
 from tests.integration.billing.money import credit, money, new_id, spent, store_prepaid, take
-from tests.integration.billing.months import DURING, PERIOD, deliver
+from tests.integration.billing.months import DURING, PERIOD, close, deliver
 
 ACCOUNTS = 300
 
 
-def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start(url: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "cli.main", "billing", *arguments],
         cwd=ROOT,
-        env=os.environ | {"BILLING_DATABASE_URL": url},
+        env=os.environ | {"BILLING_DATABASE_URL": url} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -57,6 +63,45 @@ async def test_a_killed_run_continues_when_repeated(database: Database, database
 async def has_invoices(database: Database) -> bool:
     async with database.snapshot() as session:
         return bool(await session.scalar(select(func.count()).select_from(Invoice)))
+
+
+async def test_a_killed_archiver_continues_when_repeated(
+    database: Database, database_url: str, tmp_path: Path
+) -> None:
+    await deliver(database, [event(time=DURING, rows=n) for n in range(50)], now=DURING)
+    await close(database)
+    archive = partial(start, database_url, "archive", PERIOD, BILLING_ARCHIVE=str(tmp_path))
+
+    first = archive()
+    assert first.stderr is not None
+    while b"recorded" not in (line := first.stderr.readline()):
+        assert line, "it ended before that"
+    first.send_signal(signal.SIGKILL)
+    first.communicate(timeout=60)
+    out, err = (again := archive()).communicate(timeout=60)
+
+    assert again.returncode == 0, err
+    assert out.decode().startswith(f"{PERIOD} is archived: 50 events in 1 file of ")
+    async with database.snapshot() as session:
+        assert await session.scalar(select(func.count()).select_from(UsageEvent)) == 0
+    assert await verify(database, Archives(ArchiveStore(str(tmp_path)))) == []
+
+
+@pytest.mark.parametrize(
+    ("period", "code", "reason"),
+    [("October", 2, "must be a month"), ("1999-12", 1, "is not closed")],
+)
+def test_a_month_that_cannot_be_archived_is_named(
+    period: str, code: int, reason: str, tmp_path: Path
+) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/billing.db"
+    migrate(url, MIGRATIONS)
+    environment = {"BILLING_DATABASE_URL": url, "TOLLGATE_HOME": str(tmp_path)}
+
+    result = CliRunner(env=environment).invoke(app, ["billing", "archive", period])
+
+    assert result.exit_code == code, result.output
+    assert reason in result.output
 
 
 @pytest.mark.parametrize(

@@ -147,16 +147,15 @@ class TestWindow:
         now = datetime.now(UTC)
         await ingest(database, items=events, default_plan=DEFAULT_PLAN, now=now)
 
-        async with database.snapshot() as session:
-            found = await read_usage(
-                session,
-                account=account,
-                since=start + timedelta(minutes=window[0]),
-                until=start + timedelta(minutes=window[1]),
-                group_by="hour",
-                default_plan=DEFAULT_PLAN,
-                now=now,
-            )
+        found = await read_usage(
+            database,
+            account=account,
+            since=start + timedelta(minutes=window[0]),
+            until=start + timedelta(minutes=window[1]),
+            group_by="hour",
+            default_plan=DEFAULT_PLAN,
+            now=now,
+        )
 
         within = sum(window[0] <= minute < window[1] for minute in minutes)
         assert found.total.requests == within
