@@ -4,7 +4,11 @@
 {{- define "tollgate.egressRules" -}}
 {{- if eq .target "bucket" }}
 {{- $feedback := ternary .root.Values.inference.feedback.storeUrl "" (eq .component "inference") }}
-{{- if contains "gs://" (printf "%s %s" .root.Values.modelStore.url $feedback) }}
+{{- $urls := printf "%s %s" .root.Values.modelStore.url $feedback }}
+{{- if has .component (list "billing" "billing-verify") }}
+{{- $urls = .root.Values.billing.archive.url }}
+{{- end }}
+{{- if contains "gs://" $urls }}
 {{- /* Google's storage, and the metadata server that issues Workload Identity's tokens. */}}
 - to: [{ipBlock: {cidr: 0.0.0.0/0}}]
   ports: [{port: 443}]

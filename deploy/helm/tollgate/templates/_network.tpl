@@ -4,13 +4,14 @@
 need not be pods of the release. */}}
 {{- define "tollgate.calls" -}}
 {{- $traces := ternary (list "collector") list (ne .Values.tracing.endpoint "") }}
+{{- $archive := ternary (list "bucket") list (ne .Values.billing.archive.url "") }}
 auth: {{ concat (list "database") $traces (ternary (list "mail") list (ne .Values.auth.mail.secret "")) | toJson }}
 inference: {{ concat (list "auth" "billing" "bucket") $traces | toJson }}
-billing: {{ concat (list "auth" "database") $traces | toJson }}
+billing: {{ concat (list "auth" "database") $archive $traces | toJson }}
 console: {{ concat (list "auth" "inference" "billing") $traces | toJson }}
 test: [auth, inference, billing]
 {{- if .Values.billing.verify.enabled }}
-billing-verify: [database]
+billing-verify: {{ concat (list "database") $archive | toJson }}
 {{- end }}
 {{- if .Values.sampleModel.enabled }}
 sample-model: [bucket]

@@ -101,6 +101,11 @@ BILLING_AUTH_URL: {{ include "tollgate.publicUrl" (dict "root" . "component" "au
 BILLING_AUTH_ADDRESS: {{ include "tollgate.internalUrl" (dict "root" . "component" "auth") | quote }}
 BILLING_CLIENT_ID: inference
 BILLING_RECEIPT_KEYS: /etc/tollgate/receipt-keys
+{{- /* A pod's own folders do not last. */}}
+BILLING_ARCHIVE: {{ .Values.billing.archive.url | default "none" | quote }}
+{{- with .Values.billing.archive.retentionMonths }}
+BILLING_RETENTION_MONTHS: {{ . | quote }}
+{{- end }}
 {{- if .Values.billing.defaultPlan }}
 BILLING_DEFAULT_PLAN: {{ .Values.billing.defaultPlan | toJson | quote }}
 {{- else if .Values.sampleModel.enabled }}
