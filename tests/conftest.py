@@ -27,6 +27,8 @@ Once = Callable[[str, Callable[[Path], object]], Path]
 JAVA_CLIENT = Path(__file__).parent / "integration/common/Post.java"
 
 gc.disable()  # until all tests are collected, which takes a third less time
+# As for trainings, but before any module can load OpenMP, and for services with pickled models too.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
