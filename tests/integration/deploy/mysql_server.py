@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pymysql
 
-from harness.mariadb import NO_FILE_FOLDER, run_as_root
+from harness.mariadb import NO_FILE_FOLDER, WITHOUT_TLS, run_as_root
 from harness.ports import free_port
 from harness.processes import Process, await_process, start_process, stop_process
 from harness.programs import SEARCH_PATH, find_program
@@ -70,6 +70,7 @@ class ChartServer:
                 unix_socket=str(self._socket),
                 user=user,
                 password=self.passwords[user] if password is None else password,
+                **WITHOUT_TLS,
             ).close()
         except pymysql.OperationalError:
             return False
@@ -83,6 +84,7 @@ class ChartServer:
                 user="root",
                 password=self.passwords["root"],
                 autocommit=True,
+                **WITHOUT_TLS,
             ) as link,
             link.cursor() as cursor,
         ):
