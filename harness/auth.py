@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from harness.asgi_servers import serving_app
+from harness.clients import PLAIN
 from services.auth.app import MIGRATIONS, create_app
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.settings import AuthSettings
@@ -73,7 +74,7 @@ async def running_auth(database_url: str, home: Path) -> AsyncIterator[RunningAu
     app = create_app(settings, password_memory_kib=CHEAP_KIB)
     async with (
         serving_app(app) as url,
-        httpx.AsyncClient(trust_env=False, timeout=60) as http,
+        httpx.AsyncClient(trust_env=False, verify=PLAIN, timeout=60) as http,
     ):
         database: Database = app.state.database
         client_id, secret = SERVICE

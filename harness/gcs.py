@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import httpx
 
+from harness.clients import PLAIN
 from harness.ports import free_port
 from harness.processes import running_process
 from harness.programs import find_program
@@ -32,6 +33,7 @@ class Emulator:
             f"{self.url}/storage/v1/b",
             json={"name": name, "versioning": {"enabled": versioning}},
             trust_env=False,
+            verify=PLAIN,
         )
         response.raise_for_status()
         return f"gs://{name}"

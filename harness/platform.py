@@ -14,6 +14,7 @@ from uuid import uuid4
 import httpx
 
 from cli.local import prepared, state
+from harness.clients import PLAIN
 from harness.ports import free_port
 from harness.processes import end_of
 from harness.programs import ROOT
@@ -128,7 +129,11 @@ class Platform:
         """Return a client of one service."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return httpx.Client(
-            base_url=self.urls[service], headers=headers, trust_env=False, timeout=30
+            base_url=self.urls[service],
+            headers=headers,
+            trust_env=False,
+            verify=PLAIN,
+            timeout=30,
         )
 
     def token(self, email: str, password: str) -> str:

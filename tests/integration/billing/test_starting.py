@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
 
+from harness.clients import PLAIN
 from harness.issuer import ISSUER, Headers, Issuer
 from harness.plans import LOCAL_PLAN, LOCAL_PLAN_FILE
 from harness.ports import free_port
@@ -217,7 +218,7 @@ def _await(url: str, **options: Any) -> httpx.Response:
     deadline = time.monotonic() + 60
     while True:
         try:
-            return httpx.get(url, trust_env=False, **options)
+            return httpx.get(url, trust_env=False, verify=PLAIN, **options)
         except httpx.TransportError:
             if time.monotonic() > deadline:
                 raise

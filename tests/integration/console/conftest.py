@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
 
+from harness.clients import PLAIN
 from harness.plans import LOCAL_PLAN
 from services.auth.app import MIGRATIONS
 from services.auth.app import create_app as create_auth
@@ -53,6 +54,7 @@ class World:
                 },
             },
             base_url=CONSOLE,
+            verify=PLAIN,
         )
 
 

@@ -10,6 +10,7 @@ import httpx
 import orjson
 import pytest
 
+from harness.clients import PLAIN
 from harness.raw_http import Connection
 from services.inference.settings import InferenceSettings
 from tests.integration.inference import crafted
@@ -43,7 +44,9 @@ async def busy(url: str, neighbours: Neighbours) -> AsyncIterator[httpx.AsyncCli
     """Keep the thread busy, and further requests waiting for it."""
     token = neighbours.token()
     limits = httpx.Limits(max_connections=20)
-    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30, limits=limits) as http:
+    async with httpx.AsyncClient(
+        base_url=url, trust_env=False, verify=PLAIN, timeout=30, limits=limits
+    ) as http:
 
         async def keep_asking() -> None:
             while True:

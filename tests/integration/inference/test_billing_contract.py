@@ -10,6 +10,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from harness.clients import PLAIN
 from harness.issuer import ISSUER, Issuer
 from harness.plans import LOCAL_PLAN
 from services.billing.app import create_app
@@ -97,7 +98,7 @@ async def real(real_transport: tuple[httpx.ASGITransport, Issuer]) -> AsyncItera
         return httpx.Response(200, json=granted | {"scope": "billing:write"})
 
     mounts = {BILLING: app, AUTH: httpx.MockTransport(grant)}
-    async with httpx.AsyncClient(mounts=mounts) as http:
+    async with httpx.AsyncClient(mounts=mounts, verify=PLAIN) as http:
 
         async def top_up(account: str, amount: str) -> None:
             admin = issuer.headers("admin", account=str(uuid.uuid4()))

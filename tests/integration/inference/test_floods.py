@@ -18,6 +18,7 @@ import httpx
 import orjson
 import pytest
 
+from harness.clients import PLAIN
 from services.common.errors import BodyInvalid
 from services.inference.api import json_structure
 from services.inference.api.json_body import SLACK, open_object
@@ -110,6 +111,7 @@ class Server:
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"},
             trust_env=False,
+            verify=PLAIN,
             timeout=60,
         ) as client:
             yield client
