@@ -23,7 +23,7 @@ from services.billing.models import LedgerEntry, Period, UsageEvent
 from services.common.contracts import format_amount
 
 _LINE = ("account", "period", "model", "price_id")
-"""What the lines of all invoices are told apart by."""
+"""What distinguishes the lines of all invoices."""
 _SUMS = ("requests", "rows", "amount")
 
 

@@ -29,7 +29,7 @@ def test_a_month_is_due_once_it_has_been_kept_for_so_many_months(
 @pytest.mark.parametrize("months", ["0", "-1", "1201", "x"])
 def test_a_retention_that_makes_no_sense_is_refused(months: str, tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="retention_months"):
-        BillingSettings(home=tmp_path, retention_months=months)  # type: ignore[arg-type]
+        BillingSettings(home=tmp_path, retention_months=months)
 
 
 def test_retention_needs_an_archive(tmp_path: Path) -> None:
