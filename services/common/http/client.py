@@ -1,5 +1,7 @@
 """The HTTP client for calling other services."""
 
+import ssl
+from functools import cache
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,10 +19,18 @@ def http_client(
     connection for every call that is cancelled while connecting.
     """
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+    transport: httpx.AsyncBaseTransport = httpx.AsyncHTTPTransport(
+        verify=_trusted(), limits=limits, trust_env=False
+    )
     return httpx.AsyncClient(
         timeout=httpx.Timeout(timeout_s, connect=2.0),
         transport=tracing.around_client(transport) if tracing else transport,
         trust_env=False,
         follow_redirects=False,
     )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Return the CAs that httpx trusts: loading them takes 0.05 s, so all clients share them."""
+    return httpx.create_ssl_context(trust_env=False)
