@@ -48,6 +48,8 @@ PART_EVENTS = 100_000
 PAGE_EVENTS = 2000
 DELETED_AT_ONCE = 2000
 """Events that one transaction deletes."""
+LOCK_WAIT_S = 2
+"""How long the server may take to notice that the process with the lock has ended."""
 
 log = structlog.get_logger()
 
@@ -148,7 +150,8 @@ async def _only_one(database: Database) -> AsyncIterator[None]:
     async with database.engine.connect() as connection:
         try:
             taken = await connection.scalar(
-                text("SELECT GET_LOCK(CONCAT('tollgate_archive:', MD5(DATABASE())), 0)")
+                text("SELECT GET_LOCK(CONCAT('tollgate_archive:', MD5(DATABASE())), :seconds)"),
+                {"seconds": LOCK_WAIT_S},
             )
             await connection.commit()
             if taken != 1:
