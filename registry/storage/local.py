@@ -1,5 +1,6 @@
 """Write files atomically, and lock folders across processes."""
 
+import errno
 import fcntl
 import os
 import secrets
@@ -11,9 +12,10 @@ from pathlib import Path
 def create_file(path: Path, content: bytes, *, mode: int = 0o644) -> bool:
     """Create `path` atomically, with its folder; return False if it already exists.
 
-    Hard-linking a finished file is the only way to be both exclusive and never half-written.
+    Hard-linking a finished file is the only way to be both exclusive and never half-written. Once
+    this returns, the file outlives a crash of the machine.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     draft = _write_draft(path, content, mode=mode)
     try:
         os.link(draft, path)
@@ -21,6 +23,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o644) -> bool:
         return False
     finally:
         draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
     return True
 
 
@@ -36,6 +39,29 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(handle)
+
+
+def _make_folder(folder: Path) -> None:
+    """Create a folder and those that it is in, unless they exist."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the names in a folder to disk; syncing a file does not.
+
+    Some file systems, such as shared folders of virtual machines, cannot do that.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
 

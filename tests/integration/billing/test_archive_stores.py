@@ -1,6 +1,7 @@
 """The stores of archives: folders and buckets, which keep files as they were written."""
 
 import hashlib
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,6 +48,27 @@ def test_a_file_is_read_as_it_was_written_or_not_at_all(url: str, tmp_path: Path
         store.fetch(part(b"another file"), tmp_path)
     with pytest.raises(ArchiveDamaged, match="file 1 is missing"):
         store.fetch(part(name="b.parquet"), tmp_path)
+
+
+def test_a_file_in_a_folder_outlives_a_crash_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, set[str]]] = []
+
+    def sync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        if path.is_dir():  # what the folder had when its names were written to disk
+            synced.append((path, {each.name for each in path.iterdir()}))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    ArchiveStore(str(tmp_path / "new")).create(PERIOD, "a.parquet", CONTENT)
+
+    assert synced == [
+        (tmp_path, {"new"}),
+        (tmp_path / "new", {"usage"}),
+        (tmp_path / "new" / "usage", {PERIOD}),
+        (tmp_path / "new" / "usage" / PERIOD, {"a.parquet"}),
+    ]
 
 
 def test_files_that_are_not_recorded_are_deleted(url: str, tmp_path: Path) -> None:
