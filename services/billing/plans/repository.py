@@ -11,7 +11,7 @@ from sqlalchemy.orm import joinedload, selectinload
 from services.billing import amounts
 from services.billing.bulk_insert import upsert
 from services.billing.indexes import in_account_order
-from services.billing.invoices.models import LateEvent
+from services.billing.invoices.models import LateEvent, ReversedLine
 from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent
 from services.billing.periods import next_period, start_of
 from services.billing.plans.models import Trial
@@ -323,3 +323,14 @@ async def list_due_trials(
     """Return accounts whose trial is to be granted or taken back, in order, after one."""
     found = select(Trial.account).where(Trial.due_at <= now, Trial.account > after)
     return list(await session.scalars(found.order_by(Trial.account).limit(limit)))
+
+
+async def sum_returned(session: AsyncSession, *, account: str, plan_id: str) -> int:
+    """Return what returned to an account's balance of its usage of a plan's prices."""
+    line = ReversedLine
+    found = await session.execute(
+        select(line.returned_high, line.returned_low)
+        .join(Price, Price.id == line.price_id)
+        .where(line.account == account, Price.plan_id == plan_id)
+    )
+    return sum(amounts.join(*each) for each in found)

@@ -1,6 +1,7 @@
 """Trial credit: granted once per account, taken back after some days as far as it is left.
 
-It is spent before other credit: what is left is the credit less all that was charged since.
+It is spent before other credit: what is left is the credit less all that was charged since, except
+what returned to the balance.
 """
 
 import asyncio
@@ -117,7 +118,8 @@ async def _take_back(session: AsyncSession, trial: Trial, *, now: datetime) -> N
     """Take back what is left, as far as no process has reserved it; the account is locked."""
     available, held = await find_money(session, account=trial.account)
     spent = await sum_prepaid(session, account=trial.account, since=trial.starts_at)
-    left = max(0, trial.amount - trial.expired - spent)
+    spent -= await repository.sum_returned(session, account=trial.account, plan_id=trial.plan_id)
+    left = max(0, trial.amount - trial.expired - max(0, spent))
     taken = min(left, max(0, available))
     if taken:
         reason = "Trial credit has expired."

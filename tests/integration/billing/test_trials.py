@@ -30,6 +30,7 @@ from tests.integration.billing.money import (
 )
 from tests.integration.billing.months import LOCAL_PLAN_ID
 from tests.integration.billing.tampering import cells, unnoticed_changes
+from tests.integration.billing.test_adjustments import adjust
 from tests.integration.billing.test_plans import store
 
 DAY = timedelta(days=1)
@@ -147,6 +148,25 @@ async def test_it_is_used_before_other_credit(database: Database, plan_id: str) 
 
     assert await money(database) == (500, 0)
     assert len(await credits(database)) == 2
+    assert await verify(database) == []
+
+
+async def test_usage_that_is_taken_back_returns_to_it(
+    client: AsyncClient, admin: Headers, database: Database, plan_id: str
+) -> None:
+    await subscribe(database, plan_id, NOON)
+    await credit(database, 500)
+    await use(database, 60_000_000, now=NOON + DAY)
+    await use(database, 10_000_000, now=NOON + DAY)
+    events = await adjust(
+        client, admin, filter={"account": ADA, "to": (NOON + 2 * DAY).isoformat()}
+    )
+    assert events.status_code == 201
+
+    await trials.apply(database, now=NOON + 14 * DAY)
+
+    assert await money(database) == (500, 0)
+    assert (await credits(database))[-1] == (-TENTH, "Trial credit has expired.")
     assert await verify(database) == []
 
 
