@@ -160,16 +160,6 @@ class Archives:
             while page := await asyncio.to_thread(lambda: list(islice(rows, _ROWS_AT_ONCE))):
                 yield page
 
-    async def stream_all(
-        self, database: Database, wanted: Wanted
-    ) -> AsyncIterator[list[UsageEvent]]:
-        """Yield events of all files, some at a time, file by file."""
-        since, until = wanted.window()
-        async with database.snapshot() as session:
-            parts = await list_parts(session, account=wanted.account, since=since, until=until)
-        async for page in self.stream_each(parts, wanted):
-            yield page
-
     async def stream_each(
         self, parts: Sequence[ArchivePart], wanted: Wanted
     ) -> AsyncIterator[list[UsageEvent]]:
@@ -232,13 +222,12 @@ async def list_files(
 
 async def find_files(
     session: AsyncSession, windows: Sequence[tuple[datetime, datetime]], *, account: str
-) -> list[str]:
-    """Return the names of the files that may have an account's events of some windows."""
-    found: list[str] = []
-    for since, until in windows:
-        parts = await list_parts(session, account=account, since=since, until=until)
-        found += [part.name for part in parts]
-    return found
+) -> list[list[ArchivePart]]:
+    """Return the files that may have an account's events of some windows, by window."""
+    return [
+        await list_parts(session, account=account, since=since, until=until)
+        for since, until in windows
+    ]
 
 
 def merged(

@@ -10,10 +10,10 @@ from typing import TypeVar
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.archives.models import ArchivePart
 from services.billing.archives.reading import Archives, Wanted, find_files
 from services.billing.models import UsageEvent
 from services.billing.usage.sums import HOUR, hour_of, tag_of
-from services.common.db.database import Database
 from services.common.errors import Unavailable
 
 T = TypeVar("T")
@@ -32,8 +32,11 @@ async def read_settled(
     windows: Sequence[tuple[datetime, datetime]],
     account: str,
     read: Callable[[], Awaitable[T]],
-) -> T:
+) -> tuple[T, list[list[ArchivePart]]]:
     """Read events that are not archived; again if some were archived meanwhile.
+
+    Returns:
+        What was read, and the files with the other events, by window.
 
     Raises:
         Unavailable: that happened again and again.
@@ -42,23 +45,32 @@ async def read_settled(
     for _ in range(_ATTEMPTS):
         found = await read()
         after = await find_files(session, windows, account=account)
-        if after == before:
-            return found
+        if _names(after) == _names(before):
+            return found, after
         before = after
     raise Unavailable("Months are being archived; retry in 1 s.")
 
 
+def _names(files: Sequence[Sequence[ArchivePart]]) -> list[str]:
+    return [part.name for parts in files for part in parts]
+
+
 async def list_archived(
-    database: Database,
     archives: Archives,
+    files: Sequence[Sequence[ArchivePart]],
     *,
     account: str,
     windows: Sequence[tuple[datetime, datetime]],
 ) -> AsyncIterator[UsageEvent]:
-    """Yield an account's archived events of some half-open windows."""
-    for since, until in windows:
+    """Yield an account's archived events of some half-open windows.
+
+    Args:
+        files: those with the events, by window. A month that is archived after they were listed has
+            been read from the database.
+    """
+    for (since, until), parts in zip(windows, files, strict=True):
         wanted = Wanted(account=account, since=since, until=until)
-        async for page in archives.stream_all(database, wanted):
+        async for page in archives.stream_each(parts, wanted):
             for event in page:
                 yield event
 

@@ -160,13 +160,13 @@ async def read_usage(
     buckets: list[TimeBucket] | list[Bucket]
     if unit is not None or group_by == "model":
         async with database.snapshot() as session:
-            parts = await read_settled(
+            parts, files = await read_settled(
                 session,
                 edges,
                 account,
                 lambda: repository.list_parts(session, account=account, since=since, until=until),
             )
-        async for event in list_archived(database, archives, account=account, windows=edges):
+        async for event in list_archived(archives, files, account=account, windows=edges):
             parts.append(Part(event.time, event.model, -1, -event.rows, -event.amount))
         total = total_of(parts)
         buckets = by_time(parts, unit, since=since, until=until) if unit else by_model(parts)
@@ -209,7 +209,7 @@ async def _break_down(
     """
     edges = hour_edges(since, until)
     async with database.snapshot() as session:
-        total, values = await read_settled(
+        (total, values), files = await read_settled(
             session,
             edges,
             account,
@@ -222,7 +222,7 @@ async def _break_down(
                 limit=MAX_VALUES + 1,
             ),
         )
-    async for event in list_archived(database, archives, account=account, windows=edges):
+    async for event in list_archived(archives, files, account=account, windows=edges):
         sums = Sums(1, event.rows, event.amount)
         total = total.minus(sums)
         if (value := value_of(event, dimension)) is not None:

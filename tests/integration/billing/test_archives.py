@@ -17,6 +17,8 @@ from services.billing.corrections import recalls
 from services.billing.invoices.models import LateEvent
 from services.billing.models import EventConflict, UsageEvent
 from services.billing.receipts.verifying import verify_receipt
+from services.billing.usage import edges
+from services.billing.usage import service as usage
 from services.billing.verify import verify
 from services.common.db.database import Database
 from tests.integration.billing.archived import archive_month, archive_until, count
@@ -117,6 +119,31 @@ class TestReading:
 
         assert 0 < await count(database, UsageEvent, UsageEvent.period == PERIOD) < 11
         assert await answers(client, ada, admin, october) == before
+
+    @pytest.mark.parametrize("group_by", ["hour", "version"])
+    async def test_a_month_that_is_archived_while_usage_is_read_counts_once(
+        self,
+        client: AsyncClient,
+        ada: Headers,
+        october: list[Json],
+        database: Database,
+        archives: Archives,
+        monkeypatch: pytest.MonkeyPatch,
+        group_by: str,
+    ) -> None:
+        window = {"from": "2026-10-20T12:00:02Z", "to": "2026-10-20T12:45:00Z"}
+        query = window | {"group_by": group_by}
+        before = await client.get("/usage", headers=ada, params=query)
+
+        async def read_and_archive(*arguments: Any) -> Any:
+            found = await edges.read_settled(*arguments)
+            await archive_month(database, archives)
+            return found
+
+        monkeypatch.setattr(usage, "read_settled", read_and_archive)
+        during = await client.get("/usage", headers=ada, params=query)
+
+        assert during.json() == before.json()
 
     @pytest.mark.parametrize("damage", ["damaged", "missing"])
     async def test_a_file_that_is_not_what_was_written_is_named_and_never_read(
