@@ -2,11 +2,9 @@
 
 import asyncio
 import re
-import sys
 from datetime import UTC, datetime
 from typing import Annotated
 
-import structlog
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -43,7 +41,6 @@ def archive(
 
 async def _archive(period: str) -> ArchiveRead:
     """Run it; exit with an error if it is refused, or something is away."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = BillingSettings.load()
     database = Database(settings.database_url.get_secret_value())
     try:

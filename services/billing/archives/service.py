@@ -18,7 +18,6 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-import structlog
 from pydantic import BaseModel
 from sqlalchemy import text
 
@@ -27,7 +26,6 @@ from services.billing.archives import repository
 from services.billing.archives.errors import (
     ArchiveBusy,
     ArchiveDamaged,
-    ArchiveUnreachable,
     DuckDbNotInstalled,
     NotArchivable,
 )
@@ -50,8 +48,6 @@ DELETED_AT_ONCE = 2000
 """Events that one transaction deletes."""
 LOCK_WAIT_S = 2
 """How long the server may take to notice that the process with the lock has ended."""
-
-log = structlog.get_logger()
 
 OnProgress = Callable[[str, int], None]
 """Called with a step (`written`, `compared`, `recorded`, `deleted`) and its events so far."""
@@ -118,7 +114,6 @@ async def archive(
             parts = await repository.list_parts(session, period=period)
         if stored.dropped_at is None:
             await _drop(database, period=period, now=now, on_progress=on_progress)
-            await _clean_up(store, period=period, parts=parts)
     return ArchiveRead(
         period=period,
         requests=stored.requests,
@@ -389,12 +384,3 @@ async def _drop(database: Database, *, period: str, now: datetime, on_progress: 
     await in_transaction(
         database, lambda session: repository.mark_dropped(session, period=period, now=now)
     )
-
-
-async def _clean_up(store: ArchiveStore, *, period: str, parts: list[ArchivePart]) -> None:
-    """Delete files that runs left behind; they do no harm, so a failure is only logged."""
-    keep = {part.name for part in parts}
-    try:
-        await asyncio.to_thread(store.delete_others, period, keep=keep)
-    except ArchiveUnreachable as error:
-        log.warning("archive_cleanup_failed", period=period, error=error.detail)

@@ -1,7 +1,6 @@
 """The folder or bucket of archives: files that are created once and read as a whole. Blocking."""
 
 import hashlib
-from collections.abc import Set
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,28 +77,6 @@ class ArchiveStore:
                     return bytes(filesystem.cat_file(f"{root}/{_FOLDER}/{part.period}/{part.name}"))
                 except (FileNotFoundError, IsADirectoryError):
                     return None
-        except StoreError as error:
-            raise ArchiveUnreachable(str(error)) from error
-
-    def delete_others(self, period: str, *, keep: Set[str]) -> None:
-        """Delete the files that archivers left in a month's folder when they were killed.
-
-        Raises:
-            ArchiveUnreachable: one could not be deleted.
-        """
-        from registry.records import StoreError
-        from registry.storage.filesystems import translated_errors
-
-        try:
-            filesystem, root = self._opened
-            with translated_errors(f"clean up the archive of {period}"):
-                try:
-                    found = filesystem.ls(f"{root}/{_FOLDER}/{period}", detail=False)
-                except FileNotFoundError:
-                    return
-                for path in found:
-                    if str(path).rpartition("/")[2] not in keep:
-                        filesystem.rm_file(path)
         except StoreError as error:
             raise ArchiveUnreachable(str(error)) from error
 

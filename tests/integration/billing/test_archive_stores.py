@@ -71,19 +71,6 @@ def test_a_file_in_a_folder_outlives_a_crash_of_the_machine(
     ]
 
 
-def test_files_that_are_not_recorded_are_deleted(url: str, tmp_path: Path) -> None:
-    store = ArchiveStore(url)
-    store.delete_others(PERIOD, keep=set())  # there is no folder yet
-    for name in ("a.parquet", "b.parquet"):
-        store.create(PERIOD, name, CONTENT)
-
-    store.delete_others(PERIOD, keep={"a.parquet"})
-
-    assert store.fetch(part(), tmp_path).read_bytes() == CONTENT
-    with pytest.raises(ArchiveDamaged, match="is missing"):
-        store.fetch(part(name="b.parquet"), tmp_path)
-
-
 def test_a_bucket_that_is_away_is_not_taken_for_a_missing_file(
     bucket_url: str, tmp_path: Path
 ) -> None:

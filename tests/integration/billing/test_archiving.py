@@ -61,7 +61,7 @@ class TestKills:
         assert await count(database, UsageEvent, UsageEvent.period == PERIOD) == 0
         assert await verify(database, archives) == []
         folder = Path(archives.store.url) / "usage" / PERIOD
-        assert len(list(folder.iterdir())) == again.files
+        assert len(list(folder.iterdir())) > again.files  # those of killed runs stay
 
     async def test_of_two_archivers_at_once_one_records_its_files(
         self,
