@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the test tools that pip cannot: a MariaDB server, Chromium, three reverse proxies, jq, a
-# JDK, and Go programs.
+# Installs the test tools that pip cannot: a MariaDB server, Chromium, three reverse proxies, jq, wrk,
+# a JDK, and Go programs.
 # Debian packages are installed only as root; otherwise missing tools are listed.
 set -eu
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ debian_packages() {
     command -v chromium >/dev/null || command -v chromium-browser >/dev/null ||
         command -v google-chrome >/dev/null || missing="$missing chromium"
     command -v javac >/dev/null || missing="$missing default-jdk-headless"
-    for program in nginx haproxy caddy jq; do # the packages have the same names
+    for program in nginx haproxy caddy jq wrk; do # the packages have the same names
         command -v "$program" >/dev/null || missing="$missing $program"
     done
     [ -n "$missing" ] || return 0

@@ -61,6 +61,7 @@ PUBLIC = {
         "/",
         "/assets/{name}",
         "/models/{model}",  # its page; the POST needs a session
+        "/models/{model}/rows",  # leads back to that page; the POST needs a session
         "/design",
         "/docs",
         "/docs/{path:path}",

@@ -55,7 +55,7 @@ class TestDockerfile:
 
         sources = {
             "auth": {"cli", "services/auth"},
-            "billing": {"cli", "services/billing"},
+            "billing": {"cli", "services/billing", "registry"},
             "console": {"services/console", "docs"},
             "inference": {"cli", "services/inference", "registry"},
             "trainer": {"cli", "trainer", "registry"},
@@ -73,8 +73,8 @@ class TestDockerfile:
         copied = {
             path.replace(f"${{{service.upper()}}}", variant)
             for path in paths
-            for service, extra in (("inference", "joblib"), ("billing", "parquet"))
-            for variant in (service, f"{service}-{extra}")
+            for service, extras in (("inference", ("joblib",)), ("billing", ("archive", "parquet")))
+            for variant in (service, *(f"{service}-{extra}" for extra in extras))
             if "${" not in path or f"${{{service.upper()}}}" in path
         }
 
