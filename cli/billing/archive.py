@@ -6,17 +6,15 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
+from cli.billing.books import open_books
 from cli.options import AsJson
-from cli.output import counted, exit_with_error, print_json
+from cli.output import counted, print_json
 from services.billing.archives import service
 from services.billing.archives.service import ArchiveRead
 from services.billing.archives.store import ArchiveStore
 from services.billing.fields import PERIOD_PATTERN
 from services.billing.settings import BillingSettings
-from services.common.db.database import Database
-from services.common.errors import ServiceError
 
 
 def archive(
@@ -42,8 +40,7 @@ def archive(
 async def _archive(period: str) -> ArchiveRead:
     """Run it; exit with an error if it is refused, or something is away."""
     settings = BillingSettings.load()
-    database = Database(settings.database_url.get_secret_value())
-    try:
+    async with open_books(settings, failure="the month could not be archived") as database:
         return await service.archive(
             database,
             ArchiveStore(settings.archive),
@@ -52,13 +49,6 @@ async def _archive(period: str) -> ArchiveRead:
             now=datetime.now(UTC),
             on_progress=_report,
         )
-    except ServiceError as error:
-        exit_with_error(error.detail)
-    except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        exit_with_error(f"BILLING_DATABASE_URL: the month could not be archived: {cause}")
-    finally:
-        await database.close()
 
 
 def _report(step: str, events: int) -> None:

@@ -6,17 +6,15 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from sqlalchemy.exc import SQLAlchemyError
 
+from cli.billing.books import open_books
 from cli.options import AsJson
-from cli.output import counted, exit_with_error, print_error, print_json, print_table
+from cli.output import counted, print_error, print_json, print_table
 from services.billing.fields import PERIOD_PATTERN
 from services.billing.invoices import closing
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.schemas import BillingRunRead
 from services.billing.settings import BillingSettings
-from services.common.db.database import Database
-from services.common.errors import ServiceError
 
 
 def close(
@@ -49,8 +47,7 @@ def close(
 async def _close(period: str, *, forced_reason: str | None) -> BillingRunRead:
     """Run it; exit with an error if it is refused or the database is away."""
     settings = BillingSettings.load()
-    database = Database(settings.database_url.get_secret_value())
-    try:
+    async with open_books(settings, failure="the month could not be closed") as database:
         return await closing.run(
             database,
             period=period,
@@ -59,13 +56,6 @@ async def _close(period: str, *, forced_reason: str | None) -> BillingRunRead:
             now=datetime.now(UTC),
             on_progress=_report,
         )
-    except ServiceError as error:
-        exit_with_error(error.detail)
-    except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        exit_with_error(f"BILLING_DATABASE_URL: the month could not be closed: {cause}")
-    finally:
-        await database.close()
 
 
 def _report(accounts: int) -> None:

@@ -6,18 +6,16 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
+from cli.billing.books import open_books
 from cli.options import AsJson
-from cli.output import exit_with_error, print_json
+from cli.output import print_json
 from services.billing.archives.reading import Archives
 from services.billing.archives.store import ArchiveStore
 from services.billing.corrections import recalls
 from services.billing.corrections.recalls import RecallCreate, RecallRead
 from services.billing.settings import BillingSettings
-from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
-from services.common.errors import ServiceError
 
 _BY = "tollgate-billing-recall"
 
@@ -48,18 +46,10 @@ async def _recall(body: RecallCreate) -> RecallRead:
     """Store the recall and apply it; exit with an error if that fails."""
     now = datetime.now(UTC)
     settings = BillingSettings.load()
-    database = Database(settings.database_url.get_secret_value())
     archives = Archives(ArchiveStore(settings.archive))
-    try:
+    async with open_books(settings, failure="the recall failed") as database:
         created = await in_transaction(
             database, lambda session: recalls.create(session, recall=body, by=_BY, now=now)
         )
         await recalls.apply(database, archives, now=now)
-    except ServiceError as error:
-        exit_with_error(error.detail)
-    except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        exit_with_error(f"BILLING_DATABASE_URL: the recall failed: {cause}")
-    finally:
-        await database.close()
     return created

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.process_collector import ProcessCollector
-from sqlalchemy.exc import SQLAlchemyError
 
+from cli.billing.books import open_books
 from cli.options import AsJson
 from cli.output import counted, exit_with_error, print_error, print_json
 from services.billing import verify as books
@@ -17,7 +17,6 @@ from services.billing.archives.store import ArchiveStore
 from services.billing.settings import BillingSettings
 from services.billing.watching import BooksWatch
 from services.common.db.database import Database
-from services.common.errors import ServiceError
 from services.common.tasks import end_tasks
 from services.common.telemetry.logs import configure_logging
 
@@ -63,16 +62,9 @@ def verify(
 
 async def _verify(settings: BillingSettings) -> list[str]:
     """Return a line for each difference; exit with an error if the database cannot be read."""
-    database = Database(settings.database_url.get_secret_value())
-    try:
-        return await books.verify(database, Archives(ArchiveStore(settings.archive)))
-    except ServiceError as error:
-        exit_with_error(error.detail)
-    except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        exit_with_error(f"BILLING_DATABASE_URL: the database cannot be read: {cause}")
-    finally:
-        await database.close()
+    archives = Archives(ArchiveStore(settings.archive))
+    async with open_books(settings, failure="the database cannot be read") as database:
+        return await books.verify(database, archives)
 
 
 async def _watch(settings: BillingSettings, *, every_s: float, metrics_port: int | None) -> None:
