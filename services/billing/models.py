@@ -10,12 +10,10 @@ from typing import Any, Literal
 from sqlalchemy import (
     JSON,
     BigInteger,
-    Dialect,
     Double,
     ForeignKey,
     Index,
     String,
-    TypeDecorator,
     UniqueConstraint,
     false,
 )
@@ -23,6 +21,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedColumn, mapped_column, relationship
 
 from services.billing import amounts
+from services.billing.plans.columns import TierList
 from services.billing.plans.pricing import Tier
 from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
 
@@ -52,19 +51,6 @@ def high_part() -> MappedColumn[int]:
 def low_part(name: str) -> MappedColumn[int]:
     """Return the low column of an amount, which has the amount's own name."""
     return mapped_column(name, BigInteger)
-
-
-class TierList(TypeDecorator[tuple[Tier, ...]]):
-    """A price's tiers, as JSON like in the API."""
-
-    impl = JSON
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[Tier, ...] | None, dialect: Dialect) -> Any:
-        return [tier.model_dump(mode="json") for tier in value or ()]
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> tuple[Tier, ...]:
-        return tuple(Tier.model_validate(tier) for tier in value)
 
 
 # -- prices and money ------------------------------------------------------------------------------
