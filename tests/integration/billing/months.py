@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from harness.plans import LOCAL_PLAN
 from harness.usage_events import ADA, Json, event
 from services.billing.invoices import closing, service
@@ -67,6 +69,24 @@ async def close(
     return await closing.run(
         database, period=period, forced_reason=forced_reason, books=books, now=now
     )
+
+
+async def close_until(database: Database, count: int) -> None:
+    """Close the month, killed once so many accounts have got their invoices."""
+
+    def die(done: int) -> None:
+        if done == count:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        await closing.run(
+            database,
+            period=PERIOD,
+            forced_reason=None,
+            books=UNTAXED,
+            now=AFTER,
+            on_progress=die,
+        )
 
 
 async def read_invoice(database: Database, invoice_id: str) -> InvoiceRead:

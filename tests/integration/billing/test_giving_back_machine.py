@@ -12,14 +12,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import select
 
@@ -45,6 +43,7 @@ from services.common.contracts import parse_amount
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
 from services.common.db.retrying import in_transaction
+from tests.integration.billing.games import play
 from tests.integration.billing.money import credit, new_id, prepaid_plan, spent, take
 from tests.integration.billing.months import (
     BOOKS,
@@ -332,15 +331,6 @@ async def _store_plans(database: Database) -> None:
     async with database.transaction() as session:
         for plan in (PREPAID, PlanCreate.model_validate(LOCAL_PLAN)):
             await store_plan(session, plan=plan, now=datetime.now(UTC))
-
-
-def play(machine: type[RuleBasedStateMachine], *, games: int, steps: int) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=games, stateful_step_count=steps, deadline=None, database=None
-        ),
-    )
 
 
 @pytest.mark.any_database

@@ -10,14 +10,12 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from sqlalchemy import select
 
@@ -30,6 +28,7 @@ from services.billing.verify import verify
 from services.common.contracts import LeaseRequest, parse_amount
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
+from tests.integration.billing.games import play
 from tests.integration.billing.money import (
     NOON,
     credit,
@@ -379,15 +378,6 @@ def machine(
 
     loop.run_until_complete(database.close())
     loop.close()
-
-
-def play(machine: type[RuleBasedStateMachine], *, games: int, steps: int) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=games, stateful_step_count=steps, deadline=None, database=None
-        ),
-    )
 
 
 def test_nothing_is_overspent_and_nothing_is_lost(

@@ -26,8 +26,8 @@ from tests.integration.billing.months import (
     LOCAL_PLAN_ID,
     LOCAL_PRICE_ID,
     PERIOD,
-    UNTAXED,
     close,
+    close_until,
     only_invoice,
     preview,
     store_profile,
@@ -159,19 +159,7 @@ class TestClosing:
         for account in accounts:
             await subscribe(database, team, "2026-10-31T10:00:00", account=account)
 
-        def die(count: int) -> None:
-            if count == died_at:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            await closing.run(
-                database,
-                period=PERIOD,
-                forced_reason=None,
-                books=UNTAXED,
-                now=AFTER,
-                on_progress=die,
-            )
+        await close_until(database, died_at)
         run = await close(database)
 
         assert sorted(each.account for each in run.invoices) == accounts
