@@ -1,6 +1,6 @@
 """Reading single events of archived months.
 
-A reader of events reads those in the database first, and only then asks which files there are.
+A reader of events reads those in the database first, and lists the files afterwards.
 Events are deleted after their files are recorded, so it misses no event; one that it finds in both
 counts once.
 """

@@ -84,7 +84,7 @@ class ArchiveStore:
     def _opened(self) -> tuple[Any, str]:
         """The file system and the path in it; opened when needed, so after a fork."""
         if self.url == NO_ARCHIVE:
-            raise ArchiveUnreachable("BILLING_ARCHIVE does not say where archived months are.")
+            raise ArchiveUnreachable("BILLING_ARCHIVE is 'none': no place for archived months.")
         from registry.storage.filesystems import open_filesystem
 
         return open_filesystem(self.url)

@@ -34,7 +34,7 @@ class Cause(NamedTuple):
     """Of the recall or adjustment."""
     account: str
     reason: str
-    """What the next invoice says."""
+    """The reason on the next invoice."""
     now: datetime
 
 

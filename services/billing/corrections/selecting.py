@@ -223,7 +223,7 @@ _COLUMNS: tuple[Any, ...] = (
 
 
 async def _charged(session: AsyncSession, wanted: Select[Any]) -> list[Charged]:
-    """Return events with what their plans say, which few events differ in."""
+    """Return events with the terms of their plans, which are few."""
     return await _with_plans(session, (await session.execute(wanted)).all())
 
 

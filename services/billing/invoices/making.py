@@ -1,4 +1,4 @@
-"""What an invoice says, from an account's usage and fees of a month. Pure functions."""
+"""The content of an invoice, from an account's usage and fees of a month. Pure functions."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ from services.common.contracts import format_amount
 PREPAID = "prepaid"
 """The id of the credit that stands for what was paid from the balance."""
 RETURNED = "returned"
-"""The id of the credit that stands for the tax on usage whose price has returned there."""
+"""The id of the credit for the tax on usage whose price has returned there."""
 STANDING = (PREPAID, RETURNED)
 """The ids of credits that are not stored."""
 

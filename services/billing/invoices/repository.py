@@ -1,4 +1,4 @@
-"""All SQL about invoices, except the usage that they bill: numbers, credits, what they say."""
+"""All SQL about invoices, except the usage that they bill: numbers, credits, content."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

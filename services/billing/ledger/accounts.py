@@ -61,7 +61,7 @@ async def lock_money(
 
 
 async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
-    """Return what an account has available and what processes hold of it, at one moment."""
+    """Return what an account has available, and what processes have reserved of it."""
     return await repository.find_money(session, account=account)
 
 

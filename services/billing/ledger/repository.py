@@ -170,7 +170,7 @@ async def add_credit(
 
 
 async def find_money(session: AsyncSession, *, account: str) -> tuple[int, int]:
-    """Return what an account has available and what processes hold of it, at one moment.
+    """Return what an account has available and what processes have reserved of it.
 
     This is one statement, because on MySQL two would see a grant between them twice or not at all.
     It is not summed in SQL, where SQLite's sums are limited to 64 bits.

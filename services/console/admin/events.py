@@ -107,7 +107,7 @@ async def event_page(
 async def find_owner(billing: Api, session: Session, event: str) -> str | None:
     """Return the account of an event, if it is one of those active in the event's month.
 
-    Billing finds an event only within an account; ids of version 7 say when they were made.
+    Billing finds an event only within an account; ids of version 7 contain their time.
     """
     today = datetime.now(UTC).date()
     active = await asyncio.gather(

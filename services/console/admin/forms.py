@@ -52,7 +52,7 @@ def refused(
     """
     if isinstance(error, ApiUnavailable):
         text = (
-            f"{error.name.capitalize()} does not answer, so nobody knows whether this was done. "
+            f"{error.name.capitalize()} does not answer, so it is unclear whether this was done. "
             "Send the form again: it is done only once."
         )
         return Sent(name, fields, notices=(Flash("danger", text),), status=503)

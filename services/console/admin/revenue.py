@@ -12,7 +12,7 @@ from services.console.apis.calls import Api
 from services.console.usage.figures import Month
 
 MAX_ACCOUNTS_LOOKED_AT = 60
-"""How many accounts a page asks about, with a call for each."""
+"""How many accounts a page reads, with a call for each."""
 _AT_ONCE = 8
 
 

@@ -133,7 +133,7 @@ def _date(day: date | str) -> date:
 
 
 def show_receipt(amount: str, locale: Locale) -> str:
-    """Return the amount and currency of a receipt; as it is if it says more, as of a test call."""
+    """Return the amount and currency of a receipt; unchanged if it has more, as for a test call."""
     number, _, currency = amount.partition(" ")
     return show_money(number, currency, locale) if number and len(currency) == 3 else amount
 

@@ -27,7 +27,7 @@ class UnusableTable(Exception):
 def read_table(content: bytes, *, columns: Collection[str]) -> bytes:
     """Return a CSV in UTF-8 without a byte-order mark.
 
-    Only what is cheap to see is checked; the rest, the API says in its own words.
+    Only what is cheap to see is checked; the API reports the rest in its own words.
 
     Args:
         columns: the names of the model's columns.

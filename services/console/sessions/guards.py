@@ -17,7 +17,7 @@ _MAX_FIELDS = 1000
 """A playground has a field for each column of a model."""
 _REFUSED = "Your role in this account may not use this page."
 _REFUSALS = {"admin": "This page is for administrators."}
-"""What a page says to those who lack its scope, if it does not say `_REFUSED`."""
+"""What a page shows to those who lack its scope, if not `_REFUSED`."""
 
 
 class SignInNeeded(ServiceError):
@@ -55,7 +55,7 @@ def find_session(request: Request) -> Session | None:
     known = visitor.session or visitor.expired
     if (
         known is not None
-        and known.id_token is not None  # auth, too, knows the visitor
+        and known.id_token is not None  # auth has a session of the visitor, too
         and request.method in ("GET", "HEAD")
         and time.time() >= known.renew_at
         and not is_refresh(request)

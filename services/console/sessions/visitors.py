@@ -159,7 +159,7 @@ def read_visitor(request: Request) -> Visitor:
 
 
 def is_refresh(request: Request) -> bool:
-    """Return whether the script of a page that is open asks for its latest figures.
+    """Return whether the script of an open page requests its latest figures.
 
     Such a request neither takes what the next page is to show once, nor renews the session.
     """

@@ -65,7 +65,7 @@ def named_range(name: str, *, today: date) -> Range:
 
 
 def read_range(first: str, last: str, *, name: str, today: date) -> tuple[Range, dict[str, str]]:
-    """Return the range that a form asks for, and what is wrong with it by field.
+    """Return the range that a form requests, and its errors by field.
 
     Args:
         first, last: dates such as `2026-11-27`; without any, the range with that name. An empty

@@ -77,6 +77,6 @@ async def test_each_request_learns_that_the_database_is_away() -> None:
 
     results = await asyncio.gather(*(reader.read(each) for each in IDS), return_exceptions=True)
     assert [type(each) for each in results] == [Unavailable] * 3
-    with pytest.raises(Unavailable):  # and the next one asks again
+    with pytest.raises(Unavailable):  # and the next one tries again
         await reader.read("first")
     await away.close()

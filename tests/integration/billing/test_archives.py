@@ -40,7 +40,7 @@ LATER = datetime(2026, 12, 10, 12, tzinfo=UTC)
 async def answers(
     client: AsyncClient, user: Headers, admin: Headers, events: list[Json]
 ) -> dict[str, Any]:
-    """Return what the API says about the events, in every way in which it reads single ones."""
+    """Return the API's answers about the events, in every way in which it reads single ones."""
     found: dict[str, Any] = {}
 
     async def get(path: str, query: dict[str, str], headers: Headers = user) -> Any:

@@ -31,7 +31,7 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 
 def kill(url: str, connection_id: int) -> None:
-    """End a connection of the server, while this event loop stands still."""
+    """End a connection of the server, while this event loop is blocked."""
     parts = urlsplit(url)
     with pymysql.connect(
         host=parts.hostname,

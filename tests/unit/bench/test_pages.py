@@ -1,4 +1,4 @@
-"""What the benchmark of the console's pages says about one."""
+"""What the benchmark of the console's pages reports about one."""
 
 from bench.pages import Measured
 

@@ -1,4 +1,4 @@
-"""The range of days that an address of the page of usage asks for."""
+"""The range of days in an address of the page of usage."""
 
 from datetime import date
 

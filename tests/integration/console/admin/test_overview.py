@@ -26,7 +26,7 @@ tollgate_inference_failures_total{{model="{MODEL}",status="422"}} 1.0
 
 @pytest.fixture
 def sales(world: World) -> dict[str, list[dict[str, Any]]]:
-    """What billing knows about the revenue of each month; others are empty."""
+    """The revenue that billing reports for each month; others are empty."""
     known: dict[str, list[dict[str, Any]]] = {}
     revenue, inner = FastAPI(openapi_url=None), world.services["billing"]
 
