@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -22,6 +22,7 @@ from services.billing.archives.errors import DuckDbNotInstalled
 from services.billing.archives.models import ArchivePart
 from services.billing.archives.repository import list_parts
 from services.billing.archives.store import NO_ARCHIVE, ArchiveStore, is_installed
+from services.billing.event_places import EventPlace
 from services.billing.models import UsageEvent
 from services.common.db.database import Database
 
@@ -37,17 +38,9 @@ NEWEST_FIRST = "time DESC, id DESC, source DESC"
 AS_ACCEPTED = "account, received_at, time, id"
 
 
-class Place(NamedTuple):
-    """The place of an event among all."""
-
-    time: datetime
-    id: str
-    source: str
-
-
-def place_of(event: UsageEvent) -> Place:
+def place_of(event: UsageEvent) -> EventPlace:
     """Return the place of an event."""
-    return Place(event.time, event.id, event.source)
+    return EventPlace(event.time, event.id, event.source)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +54,9 @@ class Wanted:
     since: datetime | None = None
     until: datetime | None = None
     """Exclusive."""
-    after: Place | None = None
-    before: Place | None = None
-    through: Place | None = None
+    after: EventPlace | None = None
+    before: EventPlace | None = None
+    through: EventPlace | None = None
     """Like `before`, but inclusive."""
 
     def condition(self) -> tuple[str, dict[str, Any]]:

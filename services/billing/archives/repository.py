@@ -122,8 +122,8 @@ async def list_parts(
 # -- events --------------------------------------------------------------------------------------
 
 
-class Place(NamedTuple):
-    """The place of an event among those of its month."""
+class PageEnd(NamedTuple):
+    """The place of the last event of a page, among those of its month."""
 
     account: str
     """Empty among the month's own events, which are in order of time alone."""
@@ -133,8 +133,8 @@ class Place(NamedTuple):
 
 
 async def list_own(
-    session: AsyncSession, *, period: str, columns: Sequence[str], after: Place | None, limit: int
-) -> tuple[list[str], Place | None]:
+    session: AsyncSession, *, period: str, columns: Sequence[str], after: PageEnd | None, limit: int
+) -> tuple[list[str], PageEnd | None]:
     """Return events of a month that are billed in it, each as one text, and the last one's place.
 
     They are in the order of the primary key.
@@ -156,8 +156,8 @@ async def list_own(
 
 
 async def list_late(
-    session: AsyncSession, *, period: str, columns: Sequence[str], after: Place | None, limit: int
-) -> tuple[list[str], Place | None]:
+    session: AsyncSession, *, period: str, columns: Sequence[str], after: PageEnd | None, limit: int
+) -> tuple[list[str], PageEnd | None]:
     """Return events of earlier months that are billed in one, in the order of their list."""
     order = (LateEvent.account, LateEvent.time, LateEvent.id, LateEvent.source)
     same = and_(
@@ -178,9 +178,9 @@ async def list_late(
 
 async def _page(
     session: AsyncSession, events: Select[str, str, datetime, str, str]
-) -> tuple[list[str], Place | None]:
+) -> tuple[list[str], PageEnd | None]:
     found = (await session.execute(events)).all()
-    return [row[0] for row in found], Place(*found[-1][1:]) if found else None
+    return [row[0] for row in found], PageEnd(*found[-1][1:]) if found else None
 
 
 def _packed(columns: Sequence[str]) -> ColumnElement[str]:

@@ -271,7 +271,7 @@ async def _pages(database: Database, *, period: str) -> AsyncIterator[list[str]]
     from services.billing.archives.parquet import COLUMNS  # needs DuckDB
 
     for list_page in (repository.list_own, repository.list_late):
-        after: repository.Place | None = None
+        after: repository.PageEnd | None = None
         is_first = True
         while is_first or after is not None:
             is_first = False

@@ -18,12 +18,12 @@ from services.billing.corrections.models import Adjustment
 from services.billing.corrections.reversing import NoteSeries, reverse
 from services.billing.corrections.selecting import (
     Charged,
-    Position,
     Window,
     find_reversed,
     list_named,
     list_next_anywhere,
 )
+from services.billing.event_places import EventPlace
 from services.billing.fields import Reason
 from services.billing.invoices.issuing import Books
 from services.billing.ledger.accounts import lock_money
@@ -96,7 +96,7 @@ async def select_events(
         return await list_named(database, archives, ids=adjustment.events or ())
     window = Window(given.account, given.model, given.version, given.since, given.until)
     events: list[Charged] = []
-    reached: Position | None = None
+    reached: EventPlace | None = None
     is_first = True
     while is_first or reached is not None:
         is_first = False
@@ -135,7 +135,7 @@ async def create(
     before = await find_reversed(session, events)
     chosen: dict[str, list[Charged]] = {}
     for event in events:
-        if event.position not in before:
+        if event.place not in before:
             chosen.setdefault(event.account, []).append(event)
     if not chosen:
         raise NothingToAdjust()

@@ -22,12 +22,12 @@ from services.billing.corrections.models import Recall, RecallAccount
 from services.billing.corrections.reversing import reverse
 from services.billing.corrections.selecting import (
     Charged,
-    Position,
     Window,
     find_reversed,
     list_arrived,
     list_next_anywhere,
 )
+from services.billing.event_places import EventPlace
 from services.billing.events.rating import Rated
 from services.billing.fields import Reason
 from services.billing.ledger.accounts import lock_money
@@ -247,7 +247,7 @@ async def _take_back_some(
     database: Database, archives: Archives, listed: RecallAccount, *, now: datetime
 ) -> None:
     """Take back some of an account's earlier events, and store how far that is."""
-    after = None if listed.time is None else Position(listed.time, listed.id, listed.source)
+    after = None if listed.time is None else EventPlace(listed.time, listed.id, listed.source)
     recall = await _get_recall(database, listed.recall_id)
     window = Window(listed.account, model=recall.model, version=recall.version)
     for _ in range(_STEPS_AT_ONCE):
@@ -270,7 +270,7 @@ async def _advance(
     *,
     account: str,
     events: Sequence[Charged],
-    reached: Position | None,
+    reached: EventPlace | None,
     now: datetime,
 ) -> bool:
     """Take events back and store how far that is; return whether there are more."""
@@ -282,7 +282,7 @@ async def _advance(
     if reached is None:
         await session.delete(listed)
         return False
-    if listed.time is None or Position(listed.time, listed.id, listed.source) < reached:
+    if listed.time is None or EventPlace(listed.time, listed.id, listed.source) < reached:
         listed.time, listed.id, listed.source = reached
     return True
 
@@ -342,7 +342,7 @@ async def _reverse_new(
     before = await find_reversed(session, events)
     await reverse(
         session,
-        [event for event in events if event.position not in before],
+        [event for event in events if event.place not in before],
         account=account,
         kind="recall",
         cause=recall.id,

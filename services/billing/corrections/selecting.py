@@ -12,8 +12,9 @@ from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
-from services.billing.archives.reading import Archives, Place, Wanted
+from services.billing.archives.reading import Archives, Wanted
 from services.billing.corrections.models import EventReversal, RecalledArrival
+from services.billing.event_places import EventPlace
 from services.billing.indexes import in_account_order
 from services.billing.models import EventKey, Plan, Price, UsageEvent
 from services.common.db.database import Database
@@ -21,14 +22,6 @@ from services.common.db.database import Database
 STRETCH_EVENTS = 10_000
 """Events of an account that one statement reads at most, whether they match or not."""
 _IDS_AT_ONCE = 500
-
-
-class Position(NamedTuple):
-    """The place of an event among those of its account."""
-
-    time: datetime
-    id: str
-    source: str
 
 
 class Charged(NamedTuple):
@@ -46,8 +39,8 @@ class Charged(NamedTuple):
     amount: int
 
     @property
-    def position(self) -> Position:
-        return Position(self.time, self.id, self.source)
+    def place(self) -> EventPlace:
+        return EventPlace(self.time, self.id, self.source)
 
 
 class Window(NamedTuple):
@@ -61,8 +54,8 @@ class Window(NamedTuple):
 
 
 async def list_next(
-    session: AsyncSession, window: Window, *, after: Position | None, limit: int
-) -> tuple[list[Charged], Position | None]:
+    session: AsyncSession, window: Window, *, after: EventPlace | None, limit: int
+) -> tuple[list[Charged], EventPlace | None]:
     """Return the next events of a window, and where to continue; None if there are no more.
 
     It reads at most `STRETCH_EVENTS` events of the account, so it may return none of them and yet
@@ -79,24 +72,24 @@ async def list_next(
     if window.version is not None:
         wanted = wanted.where(UsageEvent.version == window.version)
     events = await _charged(session, wanted.order_by(*_ORDER).limit(limit))
-    return events, events[-1].position if len(events) == limit else end
+    return events, events[-1].place if len(events) == limit else end
 
 
 async def _end_of_stretch(
-    session: AsyncSession, window: Window, *, after: Position | None
-) -> Position | None:
+    session: AsyncSession, window: Window, *, after: EventPlace | None
+) -> EventPlace | None:
     """Return the last position of a full stretch; the index alone has it."""
     found = _within(select(*_ORDER), window, after=after).order_by(*_ORDER)
     row = (await session.execute(found.offset(STRETCH_EVENTS - 1).limit(1))).first()
-    return None if row is None else Position(*row)
+    return None if row is None else EventPlace(*row)
 
 
 def _within(
     found: Select[Any],
     window: Window,
     *,
-    after: Position | None,
-    through: Position | None = None,
+    after: EventPlace | None,
+    through: EventPlace | None = None,
 ) -> Select[Any]:
     event = UsageEvent
     found = in_account_order(found).where(event.account == window.account)
@@ -126,8 +119,8 @@ def _within(
 
 
 async def list_next_anywhere(
-    database: Database, archives: Archives, window: Window, *, after: Position | None, limit: int
-) -> tuple[list[Charged], Position | None]:
+    database: Database, archives: Archives, window: Window, *, after: EventPlace | None, limit: int
+) -> tuple[list[Charged], EventPlace | None]:
     """Return like `list_next`, including events of archived months."""
     async with database.snapshot() as session:
         stored, end = await list_next(session, window, after=after, limit=limit)
@@ -137,15 +130,15 @@ async def list_next_anywhere(
         version=window.version,
         since=window.since,
         until=window.until,
-        after=Place(*after) if after else None,
-        through=Place(*end) if end else None,
+        after=after,
+        through=end,
     )
     archived = await archives.list_first(database, wanted, limit=limit)
     if not archived:
         return stored, end
     async with database.snapshot() as session:
         events = sorted({*stored, *await _with_plans(session, archived)})[:limit]
-    return events, events[-1].position if len(events) == limit else end
+    return events, events[-1].place if len(events) == limit else end
 
 
 async def list_named(
@@ -163,9 +156,9 @@ async def list_named(
             )
             stored = await _charged(session, named)
             known = select(EventKey.time, EventKey.id, EventKey.source).where(EventKey.id.in_(some))
-            places = [Place(*row) for row in await session.execute(known)]
+            places = [EventPlace(*row) for row in await session.execute(known)]
         events += stored
-        missing = sorted(set(places) - {Place(*event.position) for event in stored})
+        missing = sorted(set(places) - {event.place for event in stored})
         if missing:
             wanted = Wanted(
                 ids=[place.id for place in missing], since=missing[0].time, through=missing[-1]
@@ -190,12 +183,12 @@ async def list_arrived(
     return await _charged(session, arrived)
 
 
-async def find_reversed(session: AsyncSession, events: Sequence[Charged]) -> set[Position]:
+async def find_reversed(session: AsyncSession, events: Sequence[Charged]) -> set[EventPlace]:
     """Return which of some events were taken back before; their accounts are locked.
 
     The events' keys are joined, because the key of a reversal begins with the time.
     """
-    found: set[Position] = set()
+    found: set[EventPlace] = set()
     for ids in _chunks({event.id for event in events}):
         reversals = await session.execute(
             select(EventKey.time, EventKey.id, EventKey.source, EventReversal.id)
@@ -203,7 +196,7 @@ async def find_reversed(session: AsyncSession, events: Sequence[Charged]) -> set
             .where(EventKey.id.in_(ids))
         )
         found |= {
-            Position(time, event_id, source)
+            EventPlace(time, event_id, source)
             for time, event_id, source, reversal in reversals
             if reversal is not None
         }

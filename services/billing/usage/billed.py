@@ -9,11 +9,11 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Select, String, and_, cast, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.event_places import EventPlace
 from services.billing.indexes import in_account_order
 from services.billing.invoices.models import LateEvent
 from services.billing.models import UsageEvent
 from services.billing.periods import next_period, start_of
-from services.billing.usage.repository import PageEnd
 
 _SEPARATOR = "\t"
 
@@ -46,7 +46,7 @@ async def list_billed(
     *,
     account: str,
     period: str,
-    after: PageEnd | None,
+    after: EventPlace | None,
     limit: int,
 ) -> list[BilledEvent]:
     """Return an account's events of a month that are billed in it, oldest first.
@@ -68,7 +68,7 @@ async def list_late(
     *,
     account: str,
     period: str,
-    after: PageEnd | None,
+    after: EventPlace | None,
     limit: int,
 ) -> list[BilledEvent]:
     """Return an account's events of other months that are billed in this one, oldest first."""
@@ -93,7 +93,7 @@ async def _billed(
     events: Select[str],
     *,
     by: type[UsageEvent | LateEvent],
-    after: PageEnd | None,
+    after: EventPlace | None,
     limit: int,
 ) -> list[BilledEvent]:
     """Return a page of events in the order of the index of `by`."""

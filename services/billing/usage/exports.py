@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
 
-from services.billing.archives.reading import NO_ARCHIVES, Archives, Place, Wanted, list_files
+from services.billing.archives.reading import NO_ARCHIVES, Archives, Wanted, list_files
+from services.billing.event_places import EventPlace
 from services.billing.invoices.numbers import find_numbers
 from services.billing.ledger.accounts import find_currencies
 from services.billing.periods import start_of
 from services.billing.usage import billed
 from services.billing.usage.billed import BilledEvent, read_billed
 from services.billing.usage.export_formats import Exported, ExportFormat
-from services.billing.usage.repository import PageEnd
 from services.common.db.database import Database
 
 PAGE_ROWS = 2000
@@ -54,7 +54,7 @@ async def _pages(
     database: Database, archives: Archives, list_page: ListPage, wanted: Wanted, *, period: str
 ) -> AsyncIterator[list[BilledEvent]]:
     """Yield a month's events from the database or, once it is archived, from its files."""
-    after: PageEnd | None = None
+    after: EventPlace | None = None
     while True:
         async with database.snapshot() as session:
             page = await list_page(
@@ -62,7 +62,7 @@ async def _pages(
             )
             parts = await list_files(session, period=period, account=wanted.account)
         if parts:  # then the page may lack events that have been deleted
-            wanted = replace(wanted, after=Place(*after) if after else None)
+            wanted = replace(wanted, after=after)
             async for events in archives.stream_each(parts, wanted):
                 yield [read_billed(event) for event in events]
             return
@@ -71,4 +71,4 @@ async def _pages(
         if len(page) < PAGE_ROWS:
             return
         last = page[-1]
-        after = PageEnd(datetime.fromisoformat(last.time), last.id, last.source)
+        after = EventPlace(datetime.fromisoformat(last.time), last.id, last.source)

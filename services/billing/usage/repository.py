@@ -22,6 +22,7 @@ from services.billing import amounts
 from services.billing.amounts import exact, labelled
 from services.billing.archives.models import is_not_archived
 from services.billing.bulk_insert import upsert
+from services.billing.event_places import EventPlace
 from services.billing.indexes import in_account_order
 from services.billing.models import (
     EventKey,
@@ -59,14 +60,6 @@ class Part(NamedTuple):
     requests: int
     rows: int
     amount: int
-
-
-class PageEnd(NamedTuple):
-    """The position of the last receipt of a page."""
-
-    time: datetime
-    id: str
-    source: str
 
 
 # -- adding --------------------------------------------------------------------------------------
@@ -350,7 +343,7 @@ async def list_events(
     account: str,
     since: datetime | None,
     until: datetime | None,
-    after: PageEnd | None,
+    after: EventPlace | None,
     limit: int,
 ) -> Sequence[UsageEvent]:
     """Return an account's usage events, newest first, starting after a page."""
@@ -389,11 +382,11 @@ async def find_event(
     return event
 
 
-async def find_places(session: AsyncSession, *, event_id: str) -> list[PageEnd]:
+async def find_places(session: AsyncSession, *, event_id: str) -> list[EventPlace]:
     """Return where events with an id are, in the database or in an archive."""
     found = await session.execute(
         select(EventKey.time, EventKey.id, EventKey.source)
         .where(EventKey.id == event_id)
         .order_by(EventKey.source)
     )
-    return [PageEnd(*row) for row in found]
+    return [EventPlace(*row) for row in found]

@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing.archives.reading import (
     NO_ARCHIVES,
     Archives,
-    Place,
     Wanted,
     merged,
 )
 from services.billing.csv_text import csv_lines
 from services.billing.cursors import from_cursor, invalid_cursor, to_cursor
+from services.billing.event_places import EventPlace
 from services.billing.invoices.numbers import find_numbers
 from services.billing.ledger.accounts import find_currencies
 from services.billing.models import UsageEvent
@@ -23,7 +23,7 @@ from services.billing.plans.service import find_currency
 from services.billing.usage import repository
 from services.billing.usage.edges import hour_edges, list_archived, read_settled, value_of
 from services.billing.usage.grouping import by_model, by_time, by_value, time_unit, total_of
-from services.billing.usage.repository import PageEnd, Part
+from services.billing.usage.repository import Part
 from services.billing.usage.schemas import (
     Bucket,
     ReceiptPage,
@@ -286,7 +286,7 @@ async def read_receipts(
     account: str,
     since: datetime | None = None,
     until: datetime | None = None,
-    after: PageEnd | None = None,
+    after: EventPlace | None = None,
     limit: int,
 ) -> ReceiptPage:
     """Return a page of receipts, newest first."""
@@ -294,10 +294,9 @@ async def read_receipts(
         stored = await repository.list_events(
             session, account=account, since=since, until=until, after=after, limit=limit + 1
         )
-    before = Place(*after) if after else None
     # A full page leaves no room for older events.
     since = max(filter(None, [since, stored[-1].time])) if len(stored) > limit else since
-    wanted = Wanted(account=account, since=since, until=until, before=before)
+    wanted = Wanted(account=account, since=since, until=until, before=after)
     archived = await archives.list_first(database, wanted, limit=limit + 1, newest=True)
     events = merged(stored, archived, newest=True)
     page = events[:limit]
@@ -329,7 +328,7 @@ async def stream_csv(
     """
     columns = list(ReceiptRead.model_fields)
     yield csv_lines([columns])
-    after: PageEnd | None = None
+    after: EventPlace | None = None
     while True:
         page = await read_receipts(
             database,
@@ -351,7 +350,7 @@ def _cursor(event: UsageEvent) -> str:
     return to_cursor(event.time.isoformat(), event.id, event.source)
 
 
-def parse_cursor(cursor: str) -> PageEnd:
+def parse_cursor(cursor: str) -> EventPlace:
     """Return the end of the page that a cursor encodes.
 
     Raises:
@@ -359,6 +358,6 @@ def parse_cursor(cursor: str) -> PageEnd:
     """
     time, event_id, source = from_cursor(cursor, parts=3)
     try:
-        return PageEnd(parse_instant(time), event_id, source)
+        return EventPlace(parse_instant(time), event_id, source)
     except ValueError as error:
         raise invalid_cursor() from error
