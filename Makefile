@@ -102,6 +102,7 @@ roll: ## Roll images out to the cluster: REGISTRY=, TAG=, NAMESPACE=, HELM_RELEA
 lint: .venv/dev.stamp ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck --severity=warning .ci/run $$(git ls-files '*.sh')
 
 format: .venv/dev.stamp ## Format the sources
 	$(BIN)/ruff check --fix-only .

