@@ -14,7 +14,7 @@ from uuid import uuid4
 from harness.platform import Platform
 from harness.programs import ROOT, NotInstalled
 
-IMAGES = ("auth", "billing", "inference", "trainer")
+IMAGES = ("auth", "billing", "console", "inference", "trainer")
 _BUILD_DEADLINE_S = 1800
 _UP_DEADLINE_S = 600
 _DEADLINE_S = 120
@@ -80,6 +80,7 @@ class Project(Platform):
         ports = {f"{name.upper()}_PORT": port for name, port in self.ports.items()}
         variables = ports | {
             "TAG": tag,
+            "CONSOLE_PUBLIC_URL": self.urls["console"],
             "AUTH_ISSUER": self.urls["auth"],
             "INFERENCE_PUBLIC_URL": self.urls["inference"],
             "BILLING_PUBLIC_URL": self.urls["billing"],

@@ -4,17 +4,20 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 from harness.samples import PREDICT, WINE
 from harness.waiting import eventually
+from tests.e2e.browsers import WAIT_MS, running_browser
 from tests.e2e.compose.project import IMAGES, Project, docker, running_project
 
 pytestmark = pytest.mark.compose
 
-SERVICES = ("auth", "billing", "inference")
+SERVICES = ("auth", "billing", "console", "inference")
 ALONE = """
 import importlib.util, sys
-names = ("services.auth", "services.billing", "services.inference", "trainer", "pip")
+services = ("auth", "billing", "console", "inference")
+names = (*map("services.{}".format, services), "trainer", "pip")
 print(" ".join(name for name in names if importlib.util.find_spec(name)))
 """
 PUT_DATA = """
@@ -58,6 +61,20 @@ class TestProject:
         for token, status in ((administrator, 200), (project.new_token(), 403)):
             with project.client("billing", token) as billing:
                 assert billing.get("/sources").status_code == status
+
+    def test_a_buyer_signs_in_and_predicts_in_the_console(self, project: Project) -> None:
+        email, password = project.register_user()
+        with running_browser() as browser:
+            page = browser.new_context(base_url=project.urls["console"]).new_page()
+            page.set_default_timeout(WAIT_MS)
+            page.goto("/billing")
+            page.fill("[name=email]", email)
+            page.fill("[name=password]", password)
+            page.get_by_role("button", name="Sign in").click()
+            expect(page.get_by_test_id("balance")).to_have_text("$0.00")
+            page.goto("/models/wine")
+            page.get_by_role("button", name="Predict", exact=True).click()
+            expect(page.get_by_test_id("predict-cost")).to_contain_text("$0.0006")
 
     def test_a_stopped_inference_has_shipped_all_its_usage(self, project: Project) -> None:
         token = project.new_token()
