@@ -15,6 +15,7 @@ import httpx
 
 from cli.local import prepared, state
 from harness.clients import PLAIN
+from harness.plans import LOCAL_PLAN_FILE
 from harness.ports import free_port
 from harness.processes import end_of
 from harness.programs import ROOT
@@ -41,7 +42,8 @@ class Platform:
             AssertionError: the preparation failed; the message is the end of its log.
         """
         with self.log.open("ab") as output:
-            for step in ("cli.local.prepare", "cli.local.sample"):
+            has_sample = (self.home / "models").is_dir()
+            for step in ("cli.local.prepare", *(() if has_sample else ("cli.local.sample",))):
                 done = subprocess.run(
                     [sys.executable, "-m", step],
                     cwd=ROOT,
@@ -50,7 +52,9 @@ class Platform:
                     stderr=output,
                 )
                 assert done.returncode == 0, end_of(self.log)
-        prepared.record(self.home, environment=self.environment)
+        # The plan that `tollgate up` would choose, so that it has nothing left to prepare.
+        plan = {"BILLING_DEFAULT_PLAN": str(LOCAL_PLAN_FILE)}
+        prepared.record(self.home, environment=plan | self.environment)
 
     def start(self) -> None:
         """Start the runner and wait for its greeting."""
