@@ -20,7 +20,16 @@ from registry.storage.local import replace_file
 CODE = Path(__file__).parents[2]
 PACKAGES = ("cli", "registry", "services", "trainer")
 PREFIXES = ("AUTH_", "BILLING_", "INFERENCE_", "STORAGE_", "TRAINER_", "TOLLGATE_")
-WITHOUT_EFFECT = {"TOLLGATE_HOME", "TOLLGATE_LOG_FORMAT"}
+WITHOUT_EFFECT = {
+    "AUTH_PORT",
+    "BILLING_PORT",
+    "BILLING_PUBLIC_URL",
+    "INFERENCE_PORT",
+    "INFERENCE_PUBLIC_URL",
+    "TOLLGATE_HOME",
+    "TOLLGATE_LOG_FORMAT",
+}
+"""Settings that no step of the preparation uses."""
 ELSEWHERE = {
     "AUTH_DATABASE_URL",
     "BILLING_DATABASE_URL",

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from cli.local import prepared
+from harness.plans import LOCAL_PLAN_FILE
 from harness.platform import Platform
 
-SETTINGS = {"AUTH_PORT": "8101", "TOLLGATE_LOG_FORMAT": "json"}
+SETTINGS = {"AUTH_REGISTRATION": "verify", "AUTH_PORT": "8101"}
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def test_nothing_changed(home: Path, tmp_path: Path) -> None:
     assert is_prepared(home)
     assert is_prepared(moved)
     assert is_prepared(home, TOLLGATE_LOG_FORMAT="text", TOLLGATE_HOME="/elsewhere", PATH="/bin")
+    assert is_prepared(home, AUTH_PORT="8102", INFERENCE_PUBLIC_URL="http://127.0.0.1:8103")
     assert is_prepared(home, AUTH_DATABASE_URL="")
 
 
@@ -99,7 +101,7 @@ def test_another_user_changes_nothing(home: Path) -> None:
 
 @pytest.mark.parametrize(
     "variable",
-    ["AUTH_PORT", "BILLING_DEFAULT_PLAN", "TRAINER_SEED", "INFERENCE_ALLOW_JOBLIB"],
+    ["AUTH_REGISTRATION", "BILLING_DEFAULT_PLAN", "TRAINER_SEED", "INFERENCE_ALLOW_JOBLIB"],
 )
 def test_a_setting_was_changed(home: Path, variable: str) -> None:
     assert not is_prepared(home, **{variable: "1"})
@@ -142,5 +144,6 @@ def test_preparing_leaves_a_private_record(new_home: Callable[[], Path]) -> None
 
     platform.prepare()
 
-    assert prepared.is_prepared(platform.home, environment=platform.environment)
+    plan = {"BILLING_DEFAULT_PLAN": str(LOCAL_PLAN_FILE)}
+    assert prepared.is_prepared(platform.home, environment=platform.environment | plan)
     assert (platform.home / "prepared").stat().st_mode & 0o777 == 0o600
