@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,28 +29,51 @@ def run(home: Path, *arguments: str, **settings: str) -> subprocess.CompletedPro
     )
 
 
-def test_it_migrates_serves_and_stops_cleanly(tmp_path: Path) -> None:
-    port = free_port()
-    assert run(tmp_path, "migrate").returncode == 0
-    assert run(tmp_path, "migrate").returncode == 0
+@dataclass(frozen=True)
+class Served:
+    """A state folder in which auth has served, with a passphrase.
 
+    Args:
+        exit_code: of the process that served, after SIGTERM.
+        second: a process that was started at the same port meanwhile.
+    """
+
+    home: Path
+    port: str
+    exit_code: int
+    second: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
+    home, port = tmp_path_factory.mktemp("auth"), str(free_port())
+    settings = {"AUTH_PORT": port, "AUTH_PASSPHRASE": "correct horse"}
+    assert run(home, "migrate").returncode == 0
+    assert run(home, "migrate").returncode == 0
     with subprocess.Popen(
         [sys.executable, "-m", "services.auth"],
-        env=environment(tmp_path, AUTH_PORT=str(port)),
+        env=environment(home, **settings),
         stderr=subprocess.DEVNULL,
     ) as process:
         try:
             eventually(lambda: is_ready(f"http://127.0.0.1:{port}"))
-            second = run(tmp_path, AUTH_PORT=str(port))
+            second = run(home, **settings)
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            return Served(home, port, process.wait(60), second)
         finally:
             process.kill()
 
-    assert process.returncode == 0
-    assert second.returncode == 2
-    assert second.stderr.startswith(f"error: AUTH_PORT: cannot listen on 127.0.0.1:{port}: ")
-    assert second.stderr.count("\n") == 1
+
+def test_it_migrates_serves_and_stops_cleanly(served: Served) -> None:
+    assert served.exit_code == 0
+
+
+def test_a_port_in_use_is_explained_on_one_line(served: Served) -> None:
+    where = f"127.0.0.1:{served.port}"
+
+    assert served.second.returncode == 2
+    assert served.second.stderr.startswith(f"error: AUTH_PORT: cannot listen on {where}: ")
+    assert served.second.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -79,21 +103,8 @@ def test_a_failed_start_is_explained_on_one_line(
     assert "hunter2" not in result.stderr
 
 
-def test_a_wrong_passphrase_is_explained_on_one_line(tmp_path: Path) -> None:
-    port = free_port()
-    assert run(tmp_path, "migrate").returncode == 0
-    with subprocess.Popen(
-        [sys.executable, "-m", "services.auth"],
-        env=environment(tmp_path, AUTH_PORT=str(port), AUTH_PASSPHRASE="correct horse"),
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            eventually(lambda: is_ready(f"http://127.0.0.1:{port}"))
-        finally:
-            process.terminate()
-            process.wait(60)
-
-    refused = run(tmp_path, AUTH_PORT=str(port), AUTH_PASSPHRASE="battery staple")
+def test_a_wrong_passphrase_is_explained_on_one_line(served: Served) -> None:
+    refused = run(served.home, AUTH_PORT=served.port, AUTH_PASSPHRASE="battery staple")
 
     assert refused.returncode == 2
     assert refused.stderr == (
