@@ -1,6 +1,7 @@
 # One image per service and one for the trainer: docker build --target auth|billing|console|inference|trainer .
 # `make images` builds all five. Each contains only the pinned packages, the sources of its own service, the
-# shared code and the command line. It runs as uid 10001 and writes only to /tmp and /var/lib/tollgate.
+# shared code and, except for the console, the command line. It runs as uid 10001 and writes only to /tmp and
+# /var/lib/tollgate.
 #
 # BASE is a Debian with Python 3.11. For reproducible builds, such as a release, pass it with its digest
 # (python:3.11-slim-bookworm@sha256:…). Or pass your own image, such as one that trusts your package mirror's
@@ -155,7 +156,7 @@ COPY services/__init__.py services/
 COPY services/common services/common
 COPY services/console services/console
 COPY --from=docs /build/build/docs build/docs
-RUN python -m compileall -q services
+RUN python -m compileall -q services && rm /usr/local/bin/tollgate
 ENV CONSOLE_HOST=0.0.0.0 CONSOLE_PORT=8000
 EXPOSE 8000
 USER 10001:10001
