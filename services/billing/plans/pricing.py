@@ -1,7 +1,7 @@
 """What a request costs: pure arithmetic on integers of 10⁻⁹ of the currency unit."""
 
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,3 +43,37 @@ def charge(*, tiers: Sequence[Tier], included_requests: int, number: int, rows: 
         tiers=tiers, included_requests=included_requests, number=number
     )
     return per_request + rows * per_row
+
+
+class _Part(NamedTuple):
+    """Some of a month's first requests, which have the same prices."""
+
+    requests: int
+    per_request: int
+    per_row: int
+
+
+def charge_together(
+    *, tiers: Sequence[Tier], included_requests: int, requests: int, rows: int
+) -> int | None:
+    """Return what the first `requests` requests of a month cost, with `rows` rows in all.
+
+    None if that depends on which of them have how many rows.
+    """
+    parts = list(_parts(tiers=tiers, included_requests=included_requests, requests=requests))
+    if len({part.per_row for part in parts}) > 1:
+        return None
+    for_requests = sum(part.requests * part.per_request for part in parts)
+    return for_requests + (rows * parts[0].per_row if parts else 0)
+
+
+def _parts(*, tiers: Sequence[Tier], included_requests: int, requests: int) -> Iterator[_Part]:
+    """Yield the parts of the first `requests` requests, in order."""
+    done = min(included_requests, requests)
+    if done:
+        yield _Part(done, 0, 0)
+    for tier in tiers:
+        end = requests if tier.up_to_requests is None else min(tier.up_to_requests, requests)
+        if end > done:
+            yield _Part(end - done, tier.per_request, tier.per_row)
+            done = end

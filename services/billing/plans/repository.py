@@ -2,20 +2,33 @@
 
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, and_, case, delete, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import joinedload, selectinload
 
 from services.billing import amounts
+from services.billing.amounts import exact, labelled
 from services.billing.bulk_insert import upsert
 from services.billing.indexes import in_account_order
 from services.billing.invoices.models import LateEvent, ReversedLine
-from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent
+from services.billing.models import Account, AccountPlan, Plan, Price, UsageEvent, UsageMonth
 from services.billing.periods import next_period, start_of
 from services.billing.plans.models import Trial
 from services.billing.plans.schemas import PlanCreate
+from services.billing.usage.sums import NO_USAGE, Sums
 
 
 async def add_plan(
@@ -118,17 +131,52 @@ async def find_in_force(
     return {account: (plan_id, currency) for account, plan_id, currency in given}
 
 
+async def sum_month(
+    connection: AsyncConnection, *, period: str, account: str | None
+) -> dict[str, Sums]:
+    """Return what each account used in a month, from its sums."""
+    month = UsageMonth
+    columns = (month.requests, month.rows, month.amount_high, month.amount_low)
+    found = select(month.account, *columns).where(month.period == period)
+    if account is not None:
+        found = found.where(month.account == account)
+    sums: dict[str, Sums] = {}
+    for owner, requests, rows, *amount in await connection.execute(found):
+        sums[owner] = sums.get(owner, NO_USAGE).plus(requests, rows, amounts.join(*amount))
+    return sums
+
+
+async def sum_models(
+    connection: AsyncConnection, *, period: str, account: str | None
+) -> list[tuple[str, str, int, int]]:
+    """Return account, model, requests and rows of the events that a month bills."""
+    event = UsageEvent
+    billed = _billed(period, account, event.account, event.model, event.rows).subquery()
+    columns = (billed.c.account, billed.c.model)
+    rows = exact(billed.c.rows).total()
+    found = await connection.execute(
+        select(*columns, func.count(), *rows.named("rows")).group_by(*columns)
+    )
+    return [(*row[:3], labelled(row, "rows").value()) for row in found]
+
+
 async def stream_month(
     connection: AsyncConnection, *, period: str, account: str | None
-) -> AsyncIterator[tuple[str, str, int, int]]:
-    """Yield account, model, rows and amount of the events a month bills, by account, as accepted.
-
-    Those of earlier months are found by their list.
-    """
+) -> AsyncIterator[tuple[str, str, int]]:
+    """Yield account, model and rows of the events that a month bills, by account, as accepted."""
     event = UsageEvent
-    columns = (event.account, event.model, event.rows, event.amount_high, event.amount_low)
+    columns = (event.account, event.model, event.rows)
     in_order = (event.received_at, event.time, event.id)
-    in_month = select(*columns, *in_order).where(
+    both = [*_billed(period, account, *columns, *in_order).subquery().c]
+    found = select(*both[: len(columns)]).order_by(both[0], *both[len(columns) :])
+    async for owner, model, rows in await connection.stream(found):
+        yield owner, model, rows
+
+
+def _billed(period: str, account: str | None, *columns: Any) -> CompoundSelect[Any]:
+    """Select columns of the events that a month bills; those of earlier months by their list."""
+    event = UsageEvent
+    in_month = select(*columns).where(
         event.time >= start_of(period),
         event.time < start_of(next_period(period)),
         event.period == period,
@@ -137,18 +185,12 @@ async def stream_month(
         event.time == LateEvent.time, event.id == LateEvent.id, event.source == LateEvent.source
     )
     late = (
-        select(*columns, *in_order)
-        .select_from(LateEvent)
-        .join(event, same)
-        .where(LateEvent.period == period)
+        select(*columns).select_from(LateEvent).join(event, same).where(LateEvent.period == period)
     )
     if account is not None:
         in_month = in_account_order(in_month).where(event.account == account)
         late = late.where(LateEvent.account == account)
-    both = [*union_all(in_month, late).subquery().c]
-    found = select(*both[: len(columns)]).order_by(both[0], *both[len(columns) :])
-    async for owner, model, rows, high, low in await connection.stream(found):
-        yield owner, model, rows, amounts.join(high, low)
+    return union_all(in_month, late)
 
 
 def add_assignment(

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from harness.issuer import Headers, Issuer
+from harness.plans import plan, price
 from harness.usage_events import ADA, BOB, Json, event
 from services.billing.archives import reading
 from services.billing.archives.models import ArchivePart
@@ -77,10 +78,12 @@ async def answers(
         await get("/usage", {"group_by": group_by} | within)
     for file_format in ("csv", "focus"):
         await get("/exports/usage", {"period": PERIOD, "format": file_format})
-    plan = {"plan": LOCAL_PLAN_ID, "period": PERIOD}
-    preview = await client.post("/plans/preview", headers=admin, json=plan)
-    assert preview.status_code == 200
-    found["preview"] = preview.json()
+    in_order = plan(price((1, "1", "0.1"), (None, "0.1", "0.01")))
+    for name, wanted in {"local": LOCAL_PLAN_ID, "in order": in_order}.items():
+        body = {"plan": wanted, "period": PERIOD}
+        preview = await client.post("/plans/preview", headers=admin, json=body)
+        assert preview.status_code == 200
+        found[f"preview {name}"] = preview.json()
     return found
 
 

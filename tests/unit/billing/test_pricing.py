@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from harness.plans import LOCAL_PLAN, plan, price
-from services.billing.plans.pricing import Tier, charge, unit_prices
+from services.billing.plans.pricing import Tier, charge, charge_together, unit_prices
 from services.billing.plans.schemas import PlanCreate
 from services.billing.plans.service import plan_ids
 from services.common.contracts import format_amount
@@ -57,6 +57,21 @@ def test_a_month_costs_the_sum_of_its_tiers(
         by_tier += max(0, upper - below) * tier.per_request
         below = max(below, upper)
     assert month == by_tier
+
+
+@given(tier_lists(), st.integers(0, 20), st.lists(st.integers(0, 2**31 - 1), max_size=40))
+def test_requests_together_cost_what_each_of_them_costs(
+    tiers: list[Tier], included: int, rows: list[int]
+) -> None:
+    together = charge_together(
+        tiers=tiers, included_requests=included, requests=len(rows), rows=sum(rows)
+    )
+
+    each, per_row = 0, set[int]()
+    for number, count in enumerate(rows, 1):
+        each += charge(tiers=tiers, included_requests=included, number=number, rows=count)
+        per_row.add(unit_prices(tiers=tiers, included_requests=included, number=number)[1])
+    assert together == (each if len(per_row) <= 1 else None)
 
 
 @given(tier_lists(), st.integers(1, 100))
