@@ -1,4 +1,4 @@
-"""`/usage`: an account's usage and receipts."""
+"""`/usage`: the usage and receipts of accounts."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,9 +8,12 @@ from fastapi.responses import StreamingResponse
 
 from services.billing.archives.reading import AppArchives
 from services.billing.callers import Account, OtherAccount, own_or_other
+from services.billing.fields import PeriodId
+from services.billing.periods import period_of
 from services.billing.plans.default import DefaultPlanId
 from services.billing.receipts.router import AppReceiptKeys
 from services.billing.usage import service
+from services.billing.usage.days import MAX_ACCOUNTS, AccountUsages, read_days
 from services.billing.usage.grouping import GROUP_BY_PATTERN
 from services.billing.usage.schemas import (
     ReceiptPage,
@@ -20,7 +23,8 @@ from services.billing.usage.schemas import (
     receipt_claims,
 )
 from services.billing.usage.service import MAX_PAGE, ReceiptNotFound
-from services.common.db.database import AppDatabase
+from services.common.contracts import AccountId
+from services.common.db.database import AppDatabase, Snapshot
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -30,7 +34,7 @@ from services.common.errors import (
 )
 from services.common.http.negotiation import choose_media_type
 from services.common.http.routing import new_router
-from services.common.identity.guards import AnyCaller
+from services.common.identity.guards import AnyCaller, RequireScope
 from services.common.times import Instant
 
 router = new_router(prefix="/usage", tag="usage")
@@ -77,6 +81,34 @@ async def read_usage(
         group_by=group_by,
         default_plan=default_plan,
         now=datetime.now(UTC),
+    )
+
+
+@router.get(
+    "/accounts",
+    dependencies=[Depends(RequireScope("admin"))],
+    responses=error_responses(*_errors),
+)
+async def read_usages(
+    session: Snapshot,
+    default_plan: DefaultPlanId,
+    accounts: Annotated[
+        list[AccountId],
+        Query(alias="account", min_length=1, max_length=MAX_ACCOUNTS, description="Repeatable."),
+    ],
+    period: PeriodId | None = None,
+) -> AccountUsages:
+    """Return what several accounts used in a month, by default this one, in total and by UTC day.
+
+    It comes from sums, so that it takes the same time however many requests there were.
+    """
+    now = datetime.now(UTC)
+    return await read_days(
+        session,
+        accounts=accounts,
+        period=period or period_of(now),
+        default_plan=default_plan,
+        now=now,
     )
 
 

@@ -11,7 +11,6 @@ from fastapi import HTTPException, Request, Response
 
 from services.common.http.routing import new_router
 from services.console.admin.forms import Sent, incomplete, is_account, refused
-from services.console.admin.revenue import read_usages
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
 from services.console.apis.billing import Document
@@ -51,8 +50,8 @@ async def accounts_page(
     following = found.value.next_cursor if found.value else None
     today, locale = datetime.now(UTC).date(), locale_of(request)
     usages = await load(
-        read_usages(
-            apis.billing, token=token, accounts=[each["id"] for each in users], group_by="day"
+        admin_billing.read_usages(
+            apis.billing, token=token, accounts=[each["id"] for each in users]
         )
     )
     query = {"cursor": following or ""} | ({"q": text} if text else {})

@@ -1,7 +1,7 @@
 """What administrators ask billing. Amounts are decimal strings."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,22 @@ async def read_usage(
     return await _get(billing, "/usage", token=token, parameters=parameters)
 
 
+async def read_usages(billing: Api, *, token: str, accounts: Sequence[str]) -> list[Document]:
+    """Return what up to 100 accounts used on each day of this month, in their order.
+
+    Raises:
+        ApiUnavailable: also if billing is of a release that cannot say so.
+        TokenRejected, ApiProblem: as `Api.call`.
+    """
+    if not accounts:
+        return []
+    found = await _get_newer(
+        billing, "/usage/accounts", token=token, parameters={"account": accounts}
+    )
+    usages: list[Document] = found["accounts"]
+    return usages
+
+
 async def read_revenue(billing: Api, *, token: str, period: str) -> Document:
     """Return the revenue of a month such as `2026-10`, in `currencies`.
 
@@ -29,12 +45,7 @@ async def read_revenue(billing: Api, *, token: str, period: str) -> Document:
         ApiUnavailable: also if billing is of a release without revenue.
         TokenRejected, ApiProblem: as `Api.call`.
     """
-    try:
-        return await _get(billing, "/revenue", token=token, parameters={"period": period})
-    except ApiProblem as problem:
-        if problem.status == 404:
-            raise ApiUnavailable(billing.name) from problem
-        raise
+    return await _get_newer(billing, "/revenue", token=token, parameters={"period": period})
 
 
 async def read_balance(billing: Api, *, token: str, account: str) -> Document:
@@ -218,6 +229,19 @@ async def list_journals(billing: Api, *, token: str) -> list[Document]:
     """Return every journal with what has arrived and what is missing."""
     journals: list[Document] = (await billing.get("/sources", token=token))["sources"]
     return journals
+
+
+async def _get_newer(
+    billing: Api, path: str, *, token: str, parameters: Mapping[str, str | Sequence[str]]
+) -> Document:
+    """Return the document at a path that billing of an earlier release may not have."""
+    try:
+        document: Document = await billing.get(path, token=token, params=dict(parameters))
+    except ApiProblem as problem:
+        if problem.status == 404:
+            raise ApiUnavailable(billing.name) from problem
+        raise
+    return document
 
 
 async def _get(
