@@ -1,7 +1,7 @@
 """Plans: list them, publish one, and see who would pay more or less under it."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,9 +15,9 @@ from services.console.admin.forms import Sent, incomplete, is_account, refused
 from services.console.admin.plan_forms import FIELDS, ROWS, field_of, read_plan
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
-from services.console.apis.calls import ApiProblem, ApiUnavailable, Part, load
+from services.console.apis.calls import ApiProblem, ApiUnavailable, Part, TokenRejected, load
 from services.console.design.locales import show_money
-from services.console.design.pages import locale_of, see_other, show
+from services.console.design.pages import locale_of, see_other, show, show_with_late_part
 from services.console.sessions.flashes import Flash, write_flash
 from services.console.sessions.guards import Administrator, SentForm
 from services.console.sessions.visitors import Session
@@ -82,42 +82,59 @@ async def preview_page(
     today, account = datetime.now(UTC).date(), account.strip().lower()
     month = read_month(period, today=today)
     errors = {"account": "Enter a whole account id."} if account and not is_account(account) else {}
-    plans, emails, preview = await asyncio.gather(
+    plans, emails = await asyncio.gather(
         load(billing_api.list_plans(apis.billing, token=session.token)),
         load(admin_auth.find_emails(apis.auth, token=session.token)),
-        load(
-            admin_billing.preview_plan(
-                apis.billing,
-                token=session.token,
-                plan=plan,
-                period=month.id,
-                account=account or None,
-            )
-        )
-        if plan and not errors
-        else _nothing(),
     )
     found = next((each for each in plans.value or () if each["id"] == plan), None)
-    changes = _changes(preview.value)
-    locale, currency = locale_of(request), found["currency"] if found else None
-    return show(
+    if plan and found is None and plans.value is not None:
+        errors["plan"] = "There is no such plan."
+    page: dict[str, Any] = {
+        "plans": plans,
+        "plan": found,
+        "month": month,
+        "months": offered_months(today=today),
+        "account": account,
+        "errors": errors,
+        "emails": emails.value or {},
+    }
+    if found is None or errors:
+        status = 422 if errors else 200
+        return show(request, "admin/plan_preview.html.j2", status=status, late=None, **page)
+    asked = admin_billing.preview_plan(
+        apis.billing,
+        token=session.token,
+        plan=plan,
+        period=month.id,
+        account=account or None,
+    )
+    locale = locale_of(request)
+    return await show_with_late_part(
         request,
         "admin/plan_preview.html.j2",
-        status=422 if errors else 200,
-        plans=plans,
-        plan=found,
-        month=month,
-        months=offered_months(today=today),
-        account=account,
-        errors=errors,
-        preview=preview,
-        changes=changes[:_MAX_LISTED],
-        count=len(changes),
-        losers=sum(1 for each in changes if each.difference > 0),
-        winners=sum(1 for each in changes if each.difference < 0),
-        drawn=_drawn(changes, emails.value or {}, currency, locale),
-        emails=emails.value or {},
+        late_template="admin/plan_changes.html.j2",
+        late=_compare(asked, emails.value or {}, currency=found["currency"], locale=locale),
+        **page,
     )
+
+
+async def _compare(
+    asked: Awaitable[dict[str, Any]], emails: Mapping[str, str], *, currency: str, locale: Locale
+) -> dict[str, Any]:
+    """Return what the page shows of a comparison."""
+    try:
+        preview = await load(asked)
+    except TokenRejected:  # too late for a redirect
+        preview = Part(problem="Your session has ended. Sign in again to go on.")
+    changes = _changes(preview.value)
+    return {
+        "preview": preview,
+        "changes": changes[:_MAX_LISTED],
+        "count": len(changes),
+        "losers": sum(1 for each in changes if each.difference > 0),
+        "winners": sum(1 for each in changes if each.difference < 0),
+        "drawn": _drawn(changes, emails, currency, locale),
+    }
 
 
 async def _show(request: Request, session: Session, apis: Apis, sent: Sent) -> Response:
@@ -162,7 +179,3 @@ def _drawn(
         for each in largest
         if each.difference
     ]
-
-
-async def _nothing() -> Part[dict[str, Any]]:
-    return Part()

@@ -1,14 +1,16 @@
 """Render pages: templates with everything escaped, and headers that allow nothing else."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from babel import Locale
 from fastapi import Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from jinja2 import Environment, PackageLoader, PrefixLoader, StrictUndefined
+from markupsafe import Markup
 
 from services.common.http.pages import page_headers
 from services.console.design.assets import icon, script, style
@@ -20,6 +22,10 @@ from services.console.sessions.visitors import Cookies, csrf_token, new_secret, 
 PACKAGES = ("admin", "billing", "design", "keys", "models", "organisation", "sign_in", "usage")
 """The packages of the console that have a folder `templates`."""
 _PRIVATE = {"Cache-Control": "no-store"}
+_UNBUFFERED = {"X-Accel-Buffering": "no"}
+"""Lets nginx pass each piece of a page on at once."""
+_AT_ONCE_S = 0.1
+"""How long the rest of a page waits for its late part."""
 
 
 @cache
@@ -57,22 +63,60 @@ def show(
         context: what the template needs, besides `session`, `path`, `csrf`, `docs`, `locale`,
             `notices`, and `once`, a new id for a form.
     """
-    visitor, flash = read_visitor(request), read_flash(request)
-    values = {
-        "session": visitor.session,
-        "path": request.scope["path"],
-        "csrf": csrf_token(request),
-        "docs": request.app.state.settings.docs_folder is not None,
-        "locale": locale_of(request),
-        "once": new_secret(),
-        "notices": [*notices, flash] if flash else notices,
-    }
-    html = _render(template, **values, **context)
+    html = _render(template, **_values(request, notices), **context)
     response = HTMLResponse(html, status_code=status, headers=_headers(request))
-    delete_flash(request, response)
-    if visitor.is_new and visitor.session is None and 'name="csrf"' in html:
-        cookies: Cookies = request.app.state.cookies
-        cookies.write_browser(response, visitor.browser)
+    _write_cookies(request, response, html)
+    return response
+
+
+async def show_with_late_part(
+    request: Request,
+    template: str,
+    *,
+    late_template: str,
+    late: Awaitable[Mapping[str, Any]],
+    **context: Any,
+) -> Response:
+    """Return a page whose last part may take long; the rest does not wait for it.
+
+    It is one response, which is sent in two pieces if the part is not there at once. So it needs no
+    script, and no process has to remember a result.
+
+    Args:
+        template: a page with `{{ late }}`, which comes right after a `ui.waiting` that it replaces.
+        late_template: of the part.
+        late: returns what `late_template` needs.
+        context: what both templates need, as for `show`.
+    """
+    values = _values(request, ()) | context
+    waiting = asyncio.ensure_future(late)
+
+    async def render_late() -> str:
+        return _render(late_template, **values, **await waiting)
+
+    try:
+        await asyncio.wait([waiting], timeout=_AT_ONCE_S)
+        mark = await render_late() if waiting.done() else f"<!--{new_secret()}-->"
+        html = _render(template, **values, late=Markup(mark))  # noqa: S704 escaped above
+    except BaseException:
+        waiting.cancel()
+        raise
+    if waiting.done():
+        response: Response = HTMLResponse(html, headers=_headers(request))
+    else:
+        first, last = html.split(mark)
+
+        async def pieces() -> AsyncIterator[str]:
+            try:
+                yield first
+                yield await render_late() + last
+            finally:
+                waiting.cancel()
+
+        response = StreamingResponse(
+            pieces(), media_type="text/html", headers=_headers(request) | _UNBUFFERED
+        )
+    _write_cookies(request, response, html)
     return response
 
 
@@ -104,6 +148,28 @@ def locale_of(request: Request) -> Locale:
 def see_other(path: str) -> Response:
     """Return a redirect after which the browser sends a GET, as after a form."""
     return RedirectResponse(path, status_code=303, headers=_PRIVATE)
+
+
+def _values(request: Request, notices: Sequence[Flash]) -> dict[str, Any]:
+    """Return what every page needs."""
+    flash = read_flash(request)
+    return {
+        "session": read_visitor(request).session,
+        "path": request.scope["path"],
+        "csrf": csrf_token(request),
+        "docs": request.app.state.settings.docs_folder is not None,
+        "locale": locale_of(request),
+        "once": new_secret(),
+        "notices": [*notices, flash] if flash else notices,
+    }
+
+
+def _write_cookies(request: Request, response: Response, html: str) -> None:
+    visitor = read_visitor(request)
+    delete_flash(request, response)
+    if visitor.is_new and visitor.session is None and 'name="csrf"' in html:
+        cookies: Cookies = request.app.state.cookies
+        cookies.write_browser(response, visitor.browser)
 
 
 def _render(template: str, **context: Any) -> str:

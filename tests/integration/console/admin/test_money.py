@@ -1,8 +1,10 @@
 """Administrators publish plans, close months, give back and follow events to their invoices."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +14,7 @@ from services.common.db.database import Database
 from services.console.usage.figures import Month, offered_months
 from tests.integration.billing.money import send_report
 from tests.integration.billing.months import use
+from tests.integration.console.conftest import World
 from tests.integration.console.visits import Shown, follow, submit, text_of, visit
 
 MONTHS = offered_months(today=datetime.now(UTC).date())
@@ -21,6 +24,31 @@ VERSION = "20261122t000000z-0a1b2c3d"
 
 def within(month: Month) -> datetime:
     return datetime.combine(month.first, datetime.min.time(), UTC) + timedelta(days=9)
+
+
+@pytest.fixture
+def pieces(world: World) -> list[str]:
+    """The pieces of a comparison, which billing answers only after the first has been sent."""
+    sent, began = list[str](), asyncio.Event()
+    console, billing = world.console, world.services["billing"]
+
+    async def recording(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            await send(message)
+            if scope["path"] == "/admin/plans/preview" and message.get("body"):
+                sent.append(message["body"].decode())
+                began.set()
+
+        await console(scope, receive, note)
+
+    async def waiting(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/plans/preview":
+            async with asyncio.timeout(10):
+                await began.wait()
+        await billing(scope, receive, send)
+
+    world.console, world.services["billing"] = recording, waiting  # type: ignore[assignment]
+    return sent
 
 
 class TestPlans:
@@ -69,13 +97,29 @@ class TestPlans:
         assert kept["per_request"] == PLAN["per_request"]
         assert plan_name not in after.text
 
+    async def test_a_comparison_that_takes_long_is_shown_below_its_form_once_it_is_there(
+        self, pieces: list[str], administrator: AsyncClient
+    ) -> None:
+        shown = await visit(administrator, "/admin/plans")
+        plan = re.findall(r"preview\?plan=([0-9a-f-]+)", shown.text)[-1]
+
+        answer = await visit(administrator, f"/admin/plans/preview?plan={plan}")
+
+        first, last = pieces
+        assert answer.text == first + last
+        assert 'action="/admin/plans/preview"' in first
+        assert first.rstrip().endswith("millions of calls.</p></div>")
+        assert 'data-testid="preview-before"' in last
+        assert last.rstrip().endswith("</html>")
+
     async def test_a_comparison_of_what_does_not_exist_is_explained(
         self, administrator: AsyncClient
     ) -> None:
         unknown = await visit(administrator, "/admin/plans/preview?plan=x")
         wrong = await visit(administrator, "/admin/plans/preview?plan=x&account=y")
 
-        assert (unknown.status_code, wrong.status_code) == (200, 422)
+        assert (unknown.status_code, wrong.status_code) == (422, 422)
+        assert "There is no such plan." in text_of(unknown)
         assert "Enter a whole account id." in text_of(wrong)
 
 
