@@ -48,7 +48,7 @@ async def accounts_page(
     )
     users = found.value.users if found.value else []
     following = found.value.next_cursor if found.value else None
-    today, locale = datetime.now(UTC).date(), locale_of(request)
+    today = datetime.now(UTC).date()
     usages = await load(
         admin_billing.read_usages(
             apis.billing, token=token, accounts=[each["id"] for each in users]
@@ -61,7 +61,10 @@ async def accounts_page(
         found=found,
         usages=usages,
         totals={each["account"]: each["total"] for each in usages.value or ()},
-        drawn={each["account"]: _draw(each, today, locale) for each in usages.value or ()},
+        drawn={
+            each["account"]: [amount for _, _, amount in _days(each, today)]
+            for each in usages.value or ()
+        },
         text=text,
         is_first=not cursor,
         older=f"/admin/accounts?{urlencode(query)}" if following else None,
@@ -151,9 +154,14 @@ async def set_access(
     return write_flash(request, see_other(f"/admin/accounts/{account}"), Flash("success", text))
 
 
+def _days(usage: Document, today: date) -> list[tuple[date, int, Decimal]]:
+    """Return the requests and the revenue of each day of this month."""
+    return daily(usage["buckets"], first=month_of(today).first, last=today)
+
+
 def _draw(usage: Document, today: date, locale: Locale) -> list[tuple[str, Decimal, str]]:
     """Return the revenue of each day of this month as points of a chart."""
-    days = daily(usage["buckets"], first=month_of(today).first, last=today)
+    days = _days(usage, today)
     currency = usage["total"]["currency"]
     return [
         (show_short_day(day, locale), amount, show_money(amount, currency, locale))
@@ -213,8 +221,7 @@ async def _show(
         ),
     )
     locale, usage = locale_of(request), days.value
-    first = month_of(today).first
-    found = daily(usage["buckets"], first=first, last=today) if usage else []
+    found = _days(usage, today) if usage else []
     return show(
         request,
         "admin/account.html.j2",

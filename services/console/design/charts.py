@@ -62,6 +62,18 @@ def bar_chart(points: Sequence[tuple[str, Decimal, str]], *, ticks: Sequence[str
     return Chart(tuple(bars), tuple(ticks) or ((top, "0") if highest else ("0",)))
 
 
+def sparkline_path(values: Sequence[Decimal]) -> str:
+    """Return the columns of a chart without labels as one SVG path, which takes little room.
+
+    Args:
+        values: of at least 0.
+    """
+    bars = bar_chart([("", value, "") for value in values]).bars
+    return "".join(
+        f"M{bar.x:.4g} 100v{-bar.height:.3g}h{bar.width:.4g}V100z" for bar in bars if bar.height
+    )
+
+
 def diverging_bars(points: Sequence[tuple[str, float, str]]) -> Chart:
     """Return a horizontal bar for each point, to the right of the middle if it is positive.
 

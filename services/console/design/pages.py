@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from services.common.http.pages import page_headers
 from services.console.design.assets import icon, script, style
-from services.console.design.charts import bar_chart, diverging_bars
+from services.console.design.charts import bar_chart, diverging_bars, sparkline_path
 from services.console.design.locales import choose_locale, filters
 from services.console.sessions.flashes import Flash, delete_flash, read_flash
 from services.console.sessions.visitors import Cookies, csrf_token, new_secret, read_visitor
@@ -42,7 +42,11 @@ def templates() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals |= {"bar_chart": bar_chart, "diverging_bars": diverging_bars}
+    environment.globals |= {
+        "bar_chart": bar_chart,
+        "diverging_bars": diverging_bars,
+        "sparkline_path": sparkline_path,
+    }
     environment.filters |= filters()
     return environment
 

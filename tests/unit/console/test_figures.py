@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.console.design.charts import bar_chart, diverging_bars
+from services.console.design.charts import bar_chart, diverging_bars, sparkline_path
 from services.console.usage.figures import (
     Month,
     daily,
@@ -90,3 +90,10 @@ def test_every_bar_starts_in_the_middle_and_stays_within_its_chart(values: list[
     for bar, value in zip(chart.bars, values, strict=True):
         assert -0.001 <= bar.x <= bar.x + bar.width <= 100.401
         assert bar.negative == (value < 0)
+
+
+def test_a_sparkline_has_a_column_for_each_value_above_0() -> None:
+    path = sparkline_path([Decimal(2), Decimal(0), Decimal(4), Decimal("0.0001")])
+
+    assert path == "M3.125 100v-50h18.75V100zM53.12 100v-100h18.75V100zM78.12 100v-0.8h18.75V100z"
+    assert sparkline_path([]) == sparkline_path([Decimal(0)]) == ""
