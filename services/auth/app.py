@@ -22,6 +22,7 @@ from services.auth.keys import KeyRing, read_folder
 from services.auth.links.service import delete_expired_links
 from services.auth.mail.delivery import Post, deliver_due
 from services.auth.mail.transports import open_transport
+from services.auth.notes.router import router as notes
 from services.auth.openid.browsers import StaleFormError, show_stale_form
 from services.auth.openid.device_router import router as devices
 from services.auth.openid.devices import delete_expired_devices
@@ -205,6 +206,7 @@ def create_app(
     app.include_router(mailed)
     app.include_router(user_administration)
     app.include_router(organisations)
+    app.include_router(notes)
     app.include_router(pages)
     app.include_router(openid)
     app.include_router(logout)

@@ -2,12 +2,14 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, Text, UniqueConstraint, false
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.auth.roles import Role
 from services.common.db.columns import Serial, UtcDateTime, ascii_id, new_metadata
+
+NOTE_CHARS = 2000
 
 
 class Base(DeclarativeBase):
@@ -91,6 +93,20 @@ class Invitation(Base):
     it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class AccountNote(Base):
+    """What an administrator notes on an account: a user's own or an organisation."""
+
+    __tablename__ = "account_notes"
+    __table_args__ = (Index(None, "account_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(ascii_id(36), primary_key=True)
+    account_id: Mapped[str] = mapped_column(ascii_id(36))
+    author_id: Mapped[str] = mapped_column(ascii_id(36))
+    """The user who wrote it; only the id is kept if that user is deleted."""
+    text: Mapped[str] = mapped_column(exact_text(NOTE_CHARS))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Client(Base):

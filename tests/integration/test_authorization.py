@@ -18,6 +18,8 @@ from services.common.identity.guards import SCOPES, is_public, public
 from services.common.identity.tokens import TokenVerifier
 
 SERVICES = ("auth", "inference", "billing", "console")
+PARAMETERS = ("model", "version", "account", "journal", "id", "client_id", "user_id", "note")
+"""Of paths."""
 FILES = {"/openapi.json", "/docs/assets"}
 """What the framework itself serves: the document, and the files of its page."""
 PUBLIC = {
@@ -111,7 +113,7 @@ def guarded(app: FastAPI) -> Iterator[tuple[str, str]]:
     for route in iter_route_contexts(app.routes):
         if isinstance(route.original_route, APIRoute) and not _is_public(route):
             path = str(route.path_format)
-            for name in ("model", "version", "account", "journal", "id", "client_id", "user_id"):
+            for name in PARAMETERS:
                 path = path.replace(f"{{{name}}}", "x")
             assert "{" not in path
             for method in route.methods or ():

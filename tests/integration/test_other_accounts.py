@@ -50,6 +50,7 @@ OWNED: dict[tuple[str, str, str], Any] = {
 }
 """The routes that take the id of something that belongs to an account, and a valid body."""
 RESERVED = {
+    ("auth", "DELETE", "/account-notes/{id}"): {},
     ("auth", "PATCH", "/users/{user_id}"): {"disabled": True},
     ("billing", "PUT", "/accounts/{account}/plan"): {"plan": "any"},
     ("billing", "POST", "/accounts/{account}/credits"): {"amount": "1", "currency": "USD"},
@@ -148,6 +149,7 @@ async def _populate(client: AsyncClient, apps: dict[str, FastAPI]) -> World:
         "usage": {"id": usage_event["id"]},
         "invoices": {"id": invoice.id},
         "users": {"user_id": ada.id},
+        "account-notes": {"id": str(uuid.uuid4())},
         "accounts": {"account": organisation},
         "sources": {"journal": str(uuid.uuid4())},
     }

@@ -10,6 +10,7 @@ from services.auth.audit.service import list_about, record
 from services.auth.callers import FIRST_PARTY
 from services.auth.clients.credentials import list_clients_of
 from services.auth.models import User
+from services.auth.notes.service import list_notes
 from services.auth.openid.service import list_consents_of
 from services.auth.organisations.memberships import list_organisations_of
 from services.auth.providers.service import list_identities_of
@@ -26,6 +27,7 @@ async def export_user(session: AsyncSession, *, user: User, address: str) -> dic
     identities = await list_identities_of(session, user_id=user.id)
     browsers = await list_sessions_of(session, user_id=user.id)
     organisations = await list_organisations_of(session, user_id=user.id)
+    notes = await list_notes(session, account_id=user.id)
     entries = await list_about(session, user_id=user.id)
     await record(session, "user_exported", actor=user.id, target=user.id, address=address)
     return {
@@ -96,5 +98,6 @@ async def export_user(session: AsyncSession, *, user: User, address: str) -> dic
         "browser_sessions": [
             {"created_at": each.created_at, "expires_at": each.expires_at} for each in browsers
         ],
+        "notes": [{"text": note.text, "created_at": note.created_at} for note, _ in notes],
         "audit": [entry_document(entry) for entry in entries],
     }

@@ -12,6 +12,7 @@ from services.auth.audit.failures import FailureLog
 from services.auth.audit.service import record
 from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import User
+from services.auth.notes.service import delete_notes_on
 from services.auth.organisations.memberships import leave_all
 from services.auth.passwords import PasswordHasher, check_new_password
 from services.auth.tokens.attempts import login_keys
@@ -141,6 +142,7 @@ async def delete_user(session: AsyncSession, *, user: User, address: str) -> Non
     await record(session, "user_deleted", actor=user.id, target=user.id, address=address)
     await revoke_all(session, user=user)
     await delete_keys_of(session, account_id=user.id)
+    await delete_notes_on(session, account_id=user.id)
     await repository.delete_user(session, user_id=user.id)
 
 

@@ -76,7 +76,7 @@ async def account_page(
     id: str, request: Request, session: Administrator, apis: AppApis
 ) -> Response:
     """Show what the APIs know about an account."""
-    return await _show(request, session, apis, _account(id), Sent())
+    return await show_account(request, session, apis, account_of(id), Sent())
 
 
 @router.post("/{id}/plan")
@@ -84,10 +84,10 @@ async def assign_plan(
     id: str, request: Request, session: Administrator, form: SentForm, apis: AppApis
 ) -> Response:
     """Put the account on a plan."""
-    account, begins = _account(id), form.get("effective_from", "")
+    account, begins = account_of(id), form.get("effective_from", "")
     if not form.get("plan"):
         sent = incomplete("plan", form, {"plan": "Choose a plan."})
-        return await _show(request, session, apis, account, sent)
+        return await show_account(request, session, apis, account, sent)
     try:
         await admin_billing.assign_plan(
             apis.billing,
@@ -98,7 +98,7 @@ async def assign_plan(
         )
     except (ApiProblem, ApiUnavailable) as error:
         sent = refused("plan", form, error, shown=_PLAN)
-        return await _show(request, session, apis, account, sent)
+        return await show_account(request, session, apis, account, sent)
     flash = Flash("success", "The plan is set. Processes apply it within 30 seconds.")
     return write_flash(request, see_other(f"/admin/accounts/{account}"), flash)
 
@@ -108,12 +108,12 @@ async def add_credit(
     id: str, request: Request, session: Administrator, form: SentForm, apis: AppApis
 ) -> Response:
     """Add prepaid money to the account, once however often the form is sent."""
-    account = _account(id)
+    account = account_of(id)
     credit = {name: form.get(name, "").strip() for name in _CREDIT}
     errors = _errors_of_credit(credit)
     if errors:
         sent = incomplete("credit", form, errors)
-        return await _show(request, session, apis, account, sent)
+        return await show_account(request, session, apis, account, sent)
     try:
         added = await admin_billing.add_credit(
             apis.billing,
@@ -124,7 +124,7 @@ async def add_credit(
         )
     except (ApiProblem, ApiUnavailable) as error:
         sent = refused("credit", form, error, shown=_CREDIT)
-        return await _show(request, session, apis, account, sent)
+        return await show_account(request, session, apis, account, sent)
     locale = locale_of(request)
     amount, balance = (
         show_money(added[name], credit["currency"], locale) for name in ("amount", "balance")
@@ -138,14 +138,14 @@ async def set_access(
     id: str, request: Request, session: Administrator, form: SentForm, apis: AppApis
 ) -> Response:
     """Disable or enable the user."""
-    account, disabled = _account(id), form.get("disabled") == "yes"
+    account, disabled = account_of(id), form.get("disabled") == "yes"
     try:
         await admin_auth.set_disabled(
             apis.auth, token=session.token, user_id=account, disabled=disabled
         )
     except (ApiProblem, ApiUnavailable) as error:
         sent = refused("access", form, error, shown=())
-        return await _show(request, session, apis, account, sent)
+        return await show_account(request, session, apis, account, sent)
     text = (
         "The user is disabled, and signed out within seconds."
         if disabled
@@ -169,7 +169,7 @@ def _draw(usage: Document, today: date, locale: Locale) -> list[tuple[str, Decim
     ]
 
 
-def _account(text: str) -> str:
+def account_of(text: str) -> str:
     """Return the id of an account in a path.
 
     Raises:
@@ -196,17 +196,19 @@ def _errors_of_credit(credit: Mapping[str, str]) -> dict[str, str]:
     return errors
 
 
-async def _show(
+async def show_account(
     request: Request, session: Session, apis: Apis, account: str, sent: Sent
 ) -> Response:
+    """Return the page of an account, with what is wrong with a form that was sent."""
     billing, about = apis.billing, {"token": session.token, "account": account}
     today = datetime.now(UTC).date()
     (
-        (user, plans, subscription, balance, events),
+        (user, notes, plans, subscription, balance, events),
         (days, by_model, by_key, invoices, preview),
     ) = await asyncio.gather(
         asyncio.gather(
             load(admin_auth.find_user(apis.auth, token=session.token, user_id=account)),
+            load(admin_auth.list_notes(apis.auth, **about)),
             load(billing_api.list_plans(billing, token=session.token)),
             load(billing_api.find_subscription(billing, **about)),
             load(admin_billing.read_balance(billing, **about)),
@@ -230,6 +232,7 @@ async def _show(
         account=account,
         sent=sent,
         user=user,
+        notes=notes,
         plans=plans,
         subscription=subscription.value,
         used_plans=_plans_in_use(plans.value or [], preview.value),

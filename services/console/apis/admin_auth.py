@@ -69,6 +69,28 @@ async def set_disabled(auth: Api, *, token: str, user_id: str, disabled: bool) -
     await auth.call("PATCH", path, token=token, json={"disabled": disabled})
 
 
+async def list_notes(auth: Api, *, token: str, account: str) -> list[Document]:
+    """Return what administrators noted on an account, newest first.
+
+    Raises:
+        ApiUnavailable: also if auth is of a release without notes.
+        TokenRejected, ApiProblem: as `Api.call`.
+    """
+    found = await auth.get_newer("/account-notes", token=token, params={"account": account})
+    notes: list[Document] = found["notes"]
+    return notes
+
+
+async def add_note(auth: Api, *, token: str, account: str, text: str) -> None:
+    """Note something on an account."""
+    await auth.call("POST", "/account-notes", token=token, json={"account": account, "text": text})
+
+
+async def delete_note(auth: Api, *, token: str, note: str) -> None:
+    """Delete a note."""
+    await auth.call("DELETE", f"/account-notes/{quote(note, safe='')}", token=token)
+
+
 async def list_audit(auth: Api, *, token: str, cursor: str, limit: int) -> Document:
     """Return a page of the audit log, newest first, and the `next_cursor`."""
     parameters = {"limit": limit} | ({"cursor": cursor} if cursor else {})

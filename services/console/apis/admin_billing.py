@@ -31,8 +31,8 @@ async def read_usages(billing: Api, *, token: str, accounts: Sequence[str]) -> l
     """
     if not accounts:
         return []
-    found = await _get_newer(
-        billing, "/usage/accounts", token=token, parameters={"account": accounts}
+    found = await billing.get_newer(
+        "/usage/accounts", token=token, params={"account": list(accounts)}
     )
     usages: list[Document] = found["accounts"]
     return usages
@@ -45,7 +45,8 @@ async def read_revenue(billing: Api, *, token: str, period: str) -> Document:
         ApiUnavailable: also if billing is of a release without revenue.
         TokenRejected, ApiProblem: as `Api.call`.
     """
-    return await _get_newer(billing, "/revenue", token=token, parameters={"period": period})
+    revenue: Document = await billing.get_newer("/revenue", token=token, params={"period": period})
+    return revenue
 
 
 async def read_balance(billing: Api, *, token: str, account: str) -> Document:
@@ -229,19 +230,6 @@ async def list_journals(billing: Api, *, token: str) -> list[Document]:
     """Return every journal with what has arrived and what is missing."""
     journals: list[Document] = (await billing.get("/sources", token=token))["sources"]
     return journals
-
-
-async def _get_newer(
-    billing: Api, path: str, *, token: str, parameters: Mapping[str, str | Sequence[str]]
-) -> Document:
-    """Return the document at a path that billing of an earlier release may not have."""
-    try:
-        document: Document = await billing.get(path, token=token, params=dict(parameters))
-    except ApiProblem as problem:
-        if problem.status == 404:
-            raise ApiUnavailable(billing.name) from problem
-        raise
-    return document
 
 
 async def _get(

@@ -105,6 +105,20 @@ class Api:
         """Return the JSON document at a path; raises as `call`."""
         return read_json(await self.call("GET", path, token=token, **request), api=self.name)
 
+    async def get_newer(self, path: str, *, token: str | None = None, **request: Any) -> Any:
+        """Return the JSON document at a path that an API of an earlier release does not have.
+
+        Raises:
+            ApiUnavailable: also if there is no such path.
+            TokenRejected, ApiProblem: as `call`.
+        """
+        try:
+            return await self.get(path, token=token, **request)
+        except ApiProblem as problem:
+            if problem.status == 404:
+                raise ApiUnavailable(self.name) from problem
+            raise
+
     async def is_up(self) -> bool:
         """Return whether the API answers at all."""
         try:

@@ -128,6 +128,7 @@ class TestProfile:
             "consents",
             "provider_identities",
             "browser_sessions",
+            "notes",
             "audit",
         }
         assert document["user"]["email"] == ADA

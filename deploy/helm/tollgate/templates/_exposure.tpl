@@ -30,7 +30,7 @@ http://{{ include "tollgate.fullname" .root }}-{{ .component }}.{{ .root.Release
 address, `/.well-known` is auth's, the keys of billing's receipts are not public, and
 there is no console. */}}
 {{- define "tollgate.publicPaths" -}}
-auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /organisations, /invitations, /clients, /api-keys, /audit, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
+auth: [/register, /verify-email, /password-reset, /token, /revoke, /introspect, /.well-known, /userinfo, /users, /account-notes, /organisations, /invitations, /clients, /api-keys, /audit, /authorize, /sign-in, /consent, /logout, /device, /device_authorization]
 inference: [/v1, /v2, /mcp{{ if .Values.domain }}, /.well-known{{ end }}]
 {{- if .Values.domain }}
 console: [/, /assets, /models, /sign-up, /sign-in, /sign-out, /account, /keys, /usage, /billing, /invoices, /organisation, /admin, /docs, /.well-known]

@@ -99,6 +99,53 @@ class TestSearch:
         assert (await visit(administrator, f"/admin/accounts/{account}")).status_code == 404
 
 
+class TestNotes:
+    async def test_a_note_is_saved_once_shown_as_text_and_deleted(
+        self, administrator: AsyncClient, buyer: str, session: Session
+    ) -> None:
+        at = f"/admin/accounts/{buyer}"
+        shown = await visit(administrator, at)
+
+        for _ in range(2):
+            sent = await submit(administrator, shown, f"{at}/notes", text="Call <b>Ada</b>\nin May")
+        page = await follow(administrator, sent)
+        (delete,) = [each.action for each in Shown(page).forms if each.action.endswith("/delete")]
+        deleted = await follow(administrator, await submit(administrator, page, delete))
+
+        assert page.text.count("Call &lt;b&gt;Ada&lt;/b&gt;\nin May") == 1
+        assert session.email in text_of(page)
+        assert "The note is deleted." in text_of(deleted)
+        assert "Call" not in text_of(deleted)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [(" ", "Write something first."), ("bell\a", "Must be 1 to 2000 characters")],
+    )
+    async def test_what_is_wrong_with_a_note_is_beside_its_field(
+        self, administrator: AsyncClient, buyer: str, text: str, problem: str
+    ) -> None:
+        at = f"/admin/accounts/{buyer}"
+        shown = await visit(administrator, at)
+
+        answer = await submit(administrator, shown, f"{at}/notes", text=text)
+
+        assert answer.status_code == 422
+        assert problem in text_of(answer)
+        assert 'aria-describedby="f-text-error "' in answer.text
+
+    async def test_an_account_that_auth_does_not_know_cannot_have_notes(
+        self, administrator: AsyncClient
+    ) -> None:
+        at = f"/admin/accounts/{uuid4()}"
+        shown = await visit(administrator, at)
+
+        answer = await submit(administrator, shown, f"{at}/notes", text="Who is this?")
+
+        assert answer.status_code == 404
+        assert "Neither a user nor an organisation has this id." in text_of(answer)
+        assert "Who is this?" in text_of(answer)
+
+
 class TestCredit:
     async def test_a_form_that_is_sent_twice_adds_the_credit_once(
         self, administrator: AsyncClient, buyer: str
