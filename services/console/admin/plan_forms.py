@@ -5,7 +5,11 @@ from typing import Any
 
 ROWS = ("", "_2", "_3")
 """What the names of the fields of each price end in; the first is for all models."""
-_TERMS = ("name", "currency", "billing", "description", "monthly_fee", "per_second", "burst")
+_TRIAL = ("trial_amount", "trial_days")
+_TERMS = (
+    *("name", "currency", "billing", "description", "monthly_fee", *_TRIAL),
+    *("per_second", "burst"),
+)
 _PRICE = ("model", "included_requests", "per_request", "per_row")
 _THEN = ("up_to_requests", "then_per_request", "then_per_row")
 FIELDS = frozenset(_TERMS) | {f"{name}{row}" for row in ROWS for name in (*_PRICE, *_THEN)}
@@ -34,6 +38,10 @@ def read_plan(form: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
             plan[name] = text.replace("\r\n", "\n")
     if plan["billing"] == "prepaid" and "monthly_fee" in plan:
         errors["monthly_fee"] = "Only a plan that is paid by invoice can have a monthly fee."
+    if trial := _trial(form, errors):
+        plan["trial_credit"] = trial
+        if plan["billing"] == "postpaid":
+            errors["trial_amount"] = "Only a plan that is paid in advance can have trial credit."
     per_second, burst = (_number(form, name, errors) for name in ("per_second", "burst"))
     if (per_second is None) != (burst is None):
         missing = "burst" if burst is None else "per_second"
@@ -50,6 +58,8 @@ def field_of(location: str, form: Mapping[str, str]) -> str | None:
         location: such as `prices.0.tiers.1.per_row`.
     """
     parts = [part for part in location.split(".") if part not in ("rate_limit", "function-after")]
+    if parts[:1] == ["trial_credit"]:
+        return f"trial_{parts[-1]}" if parts[-1] in ("amount", "days") else _TRIAL[0]
     if parts[:1] != ["prices"]:
         return next((part for part in parts if part in FIELDS), None)
     rows = _used_rows(form)
@@ -57,6 +67,18 @@ def field_of(location: str, form: Mapping[str, str]) -> str | None:
     is_second = "tiers" in parts and "1" in parts[2:]
     name = f"{'then_' if is_second else ''}{parts[-1]}{row}"
     return name if name in FIELDS else None
+
+
+def _trial(form: Mapping[str, str], errors: dict[str, str]) -> dict[str, Any] | None:
+    """Return the trial credit of a form, if it has some."""
+    amount, days = form.get("trial_amount", "").strip(), _number(form, "trial_days", errors)
+    if not amount and not form.get("trial_days", "").strip():
+        return None
+    if not amount:
+        errors["trial_amount"] = "Enter how much credit it is."
+    elif days is None:
+        errors.setdefault("trial_days", "Enter after how many days it expires.")
+    return {"amount": amount, "days": days}
 
 
 def _used_rows(form: Mapping[str, str]) -> list[str]:

@@ -43,6 +43,17 @@ def test_a_full_form_is_a_plan_that_billing_accepts() -> None:
     assert stored.prices[0].included_requests == 1000
 
 
+def test_a_prepaid_plan_may_have_trial_credit() -> None:
+    trial = {"billing": "prepaid", "trial_amount": "5", "trial_days": "14"}
+
+    plan, errors = read_plan(FORM | trial)
+
+    stored = PlanCreate.model_validate(plan)
+    assert errors == {}
+    assert stored.trial_credit is not None
+    assert (stored.trial_credit.amount, stored.trial_credit.days) == (5 * 10**9, 14)
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [
@@ -58,6 +69,10 @@ def test_a_full_form_is_a_plan_that_billing_accepts() -> None:
         ({"then_per_row": "1"}, "up_to_requests"),
         ({"up_to_requests": "5", "then_per_request": "1"}, "then_per_row"),
         ({"per_row_2": "1", "per_request_2": "1"}, "model_2"),
+        ({"billing": "prepaid", "trial_days": "14"}, "trial_amount"),
+        ({"billing": "prepaid", "trial_amount": "5"}, "trial_days"),
+        ({"billing": "prepaid", "trial_amount": "5", "trial_days": "2.5"}, "trial_days"),
+        ({"trial_amount": "5", "trial_days": "14"}, "trial_amount"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(changes: dict[str, str], field: str) -> None:
@@ -71,6 +86,9 @@ def test_what_is_wrong_is_said_at_its_field(changes: dict[str, str], field: str)
     [
         ("name", "name"),
         ("rate_limit.burst", "burst"),
+        ("trial_credit.amount", "trial_amount"),
+        ("trial_credit.days", "trial_days"),
+        ("trial_credit", "trial_amount"),
         ("prices.0.tiers.0.per_row", "per_row"),
         ("prices.0.tiers.1.per_row", "then_per_row"),
         ("prices.1.model", "model_3"),

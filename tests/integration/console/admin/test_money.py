@@ -71,6 +71,18 @@ class TestPlans:
         assert 'data-testid="preview-losers">1<' in preview.text
         assert "<svg" in preview.text
 
+    async def test_a_plan_may_have_trial_credit(
+        self, administrator: AsyncClient, plan_name: str
+    ) -> None:
+        shown = await visit(administrator, "/admin/plans")
+        trial = {"billing": "prepaid", "trial_amount": "5", "trial_days": "14"}
+
+        sent = await submit(administrator, shown, "/admin/plans", name=plan_name, **PLAN, **trial)
+        listed = await follow(administrator, sent)
+
+        card = listed.text.partition(f"<h2>{plan_name}</h2>")[2].partition("</article>")[0]
+        assert "<dt>Trial credit</dt><dd>$5.00 for 14 days</dd>" in card
+
     @pytest.mark.parametrize(
         "changes",
         [
@@ -80,6 +92,10 @@ class TestPlans:
             {"up_to_requests": "5", "then_per_request": "x", "then_per_row": "0"},
             {"model_2": "a b", "per_request_2": "1", "per_row_2": "1"},
             {"per_second": "0", "burst": "1"},
+            {"billing": "prepaid", "trial_amount": "0", "trial_days": "14"},
+            {"billing": "prepaid", "trial_amount": "5", "trial_days": "367"},
+            {"billing": "postpaid", "monthly_fee": "-1"},
+            {"description": "x" * 501},
         ],
     )
     async def test_what_is_wrong_is_beside_its_field_and_nothing_is_published(
