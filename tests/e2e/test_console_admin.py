@@ -150,6 +150,9 @@ def detail_pages(platform: Platform) -> list[str]:
 
 
 def account_of_admin(platform: Platform) -> str:
-    """Return the personal account of the administrator."""
+    """Return the personal account of the administrator, on which there is a note."""
     with platform.client("auth", platform.admin_token()) as auth:
-        return str(auth.get("/users/me").json()["id"])
+        account = str(auth.get("/users/me").json()["id"])
+        body = {"account": account, "text": "Runs the installation.\nAsk before a recall."}
+        auth.post("/account-notes", json=body).raise_for_status()
+    return account

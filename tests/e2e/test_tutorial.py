@@ -1,4 +1,4 @@
-"""docs/tutorial.md and docs/prices.md, typed into a shell as they are."""
+"""Pages of the docs, typed into a shell as they are."""
 
 import re
 import subprocess
@@ -22,11 +22,8 @@ def commands(page: str, platform: Platform) -> str:
     return text.replace("make up\n", "").replace(".venv/bin/", f"{bin_folder}/")
 
 
-@pytest.mark.slow
-def test_a_reader_of_the_tutorial_sells_a_model_and_sees_what_is_owed(platform: Platform) -> None:
-    script = commands("tutorial.md", platform)
-    script += 'ADMIN_TOKEN="$ADMIN_TOKEN"\n' + commands("prices.md", platform)
-
+def run(script: str, platform: Platform) -> str:
+    """Return what a script prints, which must succeed."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=ROOT,
@@ -35,9 +32,28 @@ def test_a_reader_of_the_tutorial_sells_a_model_and_sees_what_is_owed(platform: 
         text=True,
         timeout=300,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
-    shown = done.stdout
-    assert done.returncode == 0, shown + done.stderr
+
+@pytest.mark.slow
+def test_a_reader_of_the_tutorial_sells_a_model_and_sees_what_is_owed(platform: Platform) -> None:
+    script = commands("tutorial.md", platform)
+    script += 'ADMIN_TOKEN="$ADMIN_TOKEN"\n' + commands("prices.md", platform)
+
+    shown = run(script, platform)
+
     for expected in ("0.012 EUR", '"requests":1,', '"total":"0.01"', '"before":'):
         assert expected in shown.replace('": ', '":'), shown
     assert "urn:tollgate:problem" not in shown, shown
+
+
+@pytest.mark.slow
+def test_whoever_handles_an_incident_sees_what_is_up_and_whether_the_books_agree(
+    platform: Platform,
+) -> None:
+    shown = run(commands("incidents.md", platform), platform)
+
+    assert shown.count('"status":"ok"') == 3, shown
+    for expected in ("all sums agree", "all checks passed", "last hash", "live"):
+        assert expected in shown, shown
