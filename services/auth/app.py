@@ -216,7 +216,8 @@ def create_app(
     app.include_router(api_keys)
     app.include_router(revocations)
     app.include_router(audit)
-    app.include_router(discovery_router(issuer=settings.issuer, keys=keys))
+    names = [each.name for each in settings.providers]
+    app.include_router(discovery_router(issuer=settings.issuer, keys=keys, providers=names))
     return app
 
 

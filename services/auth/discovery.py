@@ -1,5 +1,6 @@
 """Discovery documents: clients find the endpoints and keys from the issuer's URL."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -15,8 +16,13 @@ _CLIENT_AUTHENTICATION = ["client_secret_basic", "client_secret_post"]
 _KEY_CACHING = {"Cache-Control": "public, max-age=300"}
 
 
-def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
-    """Return the `/.well-known` routes of an issuer (RFC 8414, OpenID Connect Discovery 1.0)."""
+def discovery_router(*, issuer: str, keys: KeyRing, providers: Sequence[str]) -> APIRouter:
+    """Return the `/.well-known` routes of an issuer (RFC 8414, OpenID Connect Discovery 1.0).
+
+    Args:
+        providers: the names of those with which people may sign in, so that an app can offer them
+            on its own pages; `identity_providers` is Tollgate's own.
+    """
     router = new_router(prefix="/.well-known", tag="discovery")
     server: dict[str, Any] = {
         "issuer": issuer,
@@ -48,6 +54,8 @@ def discovery_router(*, issuer: str, keys: KeyRing) -> APIRouter:
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "request_uri_parameter_supported": False,
     }
+    if providers:
+        openid["identity_providers"] = [*providers]
 
     @router.get("/oauth-authorization-server")
     @public

@@ -5,6 +5,9 @@ from typing import Any
 
 from services.console.apis.calls import Api, read_json
 
+_PATIENCE_S = 1.0
+"""How long a page waits for what it can do without."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -53,6 +56,13 @@ async def find_keys(auth: Api) -> dict[str, Any]:
     """Return the keys that verify auth's tokens, as a JWK set."""
     document: dict[str, Any] = await auth.get("/.well-known/jwks.json")
     return document
+
+
+async def list_providers(auth: Api) -> list[str]:
+    """Return the names of the companies' providers with which people may sign in."""
+    document = await auth.get("/.well-known/openid-configuration", timeout=_PATIENCE_S)
+    names: list[str] = document.get("identity_providers", [])
+    return names
 
 
 async def register(auth: Api, *, email: str, password: str) -> bool:

@@ -1,7 +1,7 @@
 """Sign in at auth and come back, switch between accounts, and sign out."""
 
 import hmac
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import structlog
 from fastapi import Request, Response
@@ -49,8 +49,12 @@ async def sign_in(
     return_to: str = "/",
     silent: str = "",
     lost: str = "",
+    provider: str = "",
 ) -> Response:
-    """Send the visitor to auth, which knows them already or asks for their password."""
+    """Send the visitor to auth, which knows them already or asks for their password.
+
+    With a company's provider, auth leads there at once.
+    """
     goal = safe_return(return_to)
     if _is_elsewhere(request, settings):  # a cookie that is set here would not reach the callback
         return see_other(f"{settings.url}/sign-in?{urlencode({'return_to': goal})}")
@@ -66,6 +70,7 @@ async def sign_in(
         silent=bool(silent) and known is not None and known.id_token is not None,
         account=known.account if known and not known.is_personal else None,
         login_hint=known.email if known else None,
+        provider=provider,
     )
 
 
@@ -76,6 +81,7 @@ def begin_flow(
     silent: bool,
     account: str | None,
     login_hint: str | None = None,
+    provider: str = "",
 ) -> Response:
     """Return the redirect to auth.
 
@@ -84,6 +90,7 @@ def begin_flow(
         silent: whether auth must not show a page.
         account: the account to be signed in for; None for the personal one.
         login_hint: the e-mail to fill in.
+        provider: the name of the company's provider to sign in with, if any.
     """
     settings: ConsoleSettings = request.app.state.settings
     cookies: Cookies = request.app.state.cookies
@@ -98,7 +105,10 @@ def begin_flow(
         login_hint=login_hint,
         id_token=known.id_token if known else None,
     )
-    response = see_other(f"{settings.auth_url}/authorize?{query}")
+    path = f"/authorize?{query}"
+    if provider:
+        path = f"/sign-in/with/{quote(provider, safe='')}?{urlencode({'continue': path})}"
+    response = see_other(f"{settings.auth_url}{path}")
     if visitor.is_new:
         cookies.write_browser(response, visitor.browser)
     return response

@@ -1,12 +1,14 @@
 """Register a user and sign them in at once."""
 
+from collections.abc import Sequence
+
 from fastapi import Request, Response
 
 from services.common.http.routing import new_router
 from services.common.identity.guards import public
 from services.console.apis import auth as auth_api
 from services.console.apis.auth import Tokens
-from services.console.apis.calls import ApiProblem, ApiUnavailable, TokenRejected
+from services.console.apis.calls import ApiProblem, ApiUnavailable, TokenRejected, load
 from services.console.design.pages import see_other, show
 from services.console.sessions.guards import MaybeSignedIn, SentForm
 from services.console.sessions.returns import safe_return
@@ -22,11 +24,14 @@ _UNAVAILABLE = "Signing up is unavailable at the moment. Your entries are kept: 
 
 @router.get("/sign-up")
 @public
-async def sign_up_page(request: Request, session: MaybeSignedIn, return_to: str = "/") -> Response:
-    """Show the form."""
+async def sign_up_page(
+    request: Request, session: MaybeSignedIn, apis: AppApis, return_to: str = "/"
+) -> Response:
+    """Show the form, and the companies' providers, whose people need not register."""
     if session is not None:
         return see_other(safe_return(return_to))
-    return _form(request, {"return_to": safe_return(return_to)})
+    providers = await load(auth_api.list_providers(apis.auth))
+    return _form(request, {"return_to": safe_return(return_to)}, providers=providers.value or ())
 
 
 @router.post("/sign-up")
@@ -82,6 +87,7 @@ def _form(
     errors: dict[str, str] | None = None,
     problem: str | None = None,
     status: int = 200,
+    providers: Sequence[str] = (),
 ) -> Response:
     return show(
         request,
@@ -90,4 +96,5 @@ def _form(
         fields=fields,
         errors=errors or {},
         problem=problem,
+        providers=providers,
     )

@@ -80,5 +80,5 @@ async def test_without_a_site_there_is_no_link_to_it(tmp_path: Path, site: Path)
 
     async with visitor(tmp_path / "empty") as without, visitor(site) as with_it:
         assert (await without.get("/docs/")).status_code == 404
-        assert '/docs/"' not in (await without.get("/sign-up")).text
-        assert '/docs/"' in (await with_it.get("/sign-up")).text
+        assert '/docs/"' not in (await without.get("/design")).text
+        assert '/docs/"' in (await with_it.get("/design")).text

@@ -1,9 +1,16 @@
 """Register on the console."""
 
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
+from pydantic import SecretStr
 
+from services.auth.app import create_app as create_auth
+from services.auth.openid.returns import read_return
+from services.auth.settings import AuthSettings, ProviderSettings
 from tests.integration.console.conftest import AUTH, CONSOLE, EMAIL, PASSWORD, World
 from tests.integration.console.visits import (
     Shown,
@@ -148,3 +155,33 @@ async def test_a_form_without_this_browsers_token_is_refused(
     without = await browser.post(f"{CONSOLE}/sign-up", data={"email": EMAIL, "password": PASSWORD})
 
     assert (answer.status_code, without.status_code) == (403, 403)
+
+
+async def test_people_of_a_company_sign_in_with_its_provider_instead(
+    world: World, browser: AsyncClient, tmp_path: Path
+) -> None:
+    company = ProviderSettings(
+        name="Example Corp",
+        issuer="https://login.test",
+        client_id="x",
+        client_secret=SecretStr("x"),
+    )
+    plain = await visit(browser, "/sign-up")
+    world.services["auth"] = create_auth(
+        AuthSettings(home=tmp_path, issuer=AUTH, providers=(company,))
+    )
+
+    page = await visit(browser, "/sign-up?return_to=/design")
+    (link,) = [each for each in Shown(page).links if "provider=" in each]
+    sent = await browser.get(f"{CONSOLE}{link}")
+
+    there = urlsplit(sent.headers["Location"])
+    back = read_return(dict(parse_qsl(there.query))["continue"])
+    assert "company" not in plain.text
+    assert (f"{there.scheme}://{there.netloc}", there.path) == (
+        AUTH,
+        "/sign-in/with/Example%20Corp",
+    )
+    assert back is not None
+    assert back.path == "/authorize"
+    assert dict(parse_qsl(back.query))["client_id"] == "console"
