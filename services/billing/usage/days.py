@@ -8,11 +8,12 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.amounts import exact, labelled
+from services.billing.amounts import labelled
 from services.billing.models import UsageHour
 from services.billing.periods import next_period, start_of
 from services.billing.plans.service import find_plans_in_force
 from services.billing.usage.grouping import by_value
+from services.billing.usage.repository import exact_sums
 from services.billing.usage.schemas import Bucket, Total
 from services.billing.usage.sums import NO_USAGE, Sums
 from services.common.contracts import format_amount
@@ -81,9 +82,7 @@ async def _sum_days(
         select(
             used.account,
             day.label("day"),
-            *exact(func.sum(used.requests)).named("requests"),
-            *exact(used.rows).total().named("rows"),
-            *exact(used.amount_low, high=used.amount_high).total().named("amount"),
+            *exact_sums(used),
         )
         .where(
             used.account.in_(sorted(accounts)),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal, TypeVar, cast
 
-from services.billing.usage.repository import Part
+from services.billing.usage.parts import Part, PartGroup
 from services.billing.usage.schemas import Bucket, TimeBucket
 from services.billing.usage.sums import HOUR, NO_USAGE, Sums, day_of, hour_of, month_of
 from services.common.contracts import TAG_PATTERN, format_amount
@@ -20,6 +20,13 @@ _KEY_CHARS: dict[TimeUnit, int] = {"month": len("2026-10"), "day": len("2026-10-
 def time_unit(group_by: str) -> TimeUnit | None:
     """Return the unit that usage is grouped by; None if it is not grouped by time."""
     return cast(TimeUnit, group_by) if group_by in ("hour", "day", "month") else None
+
+
+def part_group(unit: TimeUnit | None) -> PartGroup:
+    """Return what separates the parts that are grouped by a unit of time or, if None, by model."""
+    if unit is None:
+        return "model"
+    return "hour" if unit == "hour" else "day"
 
 
 def total_of(parts: Sequence[Part]) -> Sums:

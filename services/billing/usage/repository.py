@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from sqlalchemy import (
@@ -50,16 +50,6 @@ from services.billing.usage.sums import (
 _COUNTS = ("requests", "rows")
 _ACCOUNTS_AT_ONCE = 100
 """With their tags and hours, servers can plan a list of so many."""
-
-
-class Part(NamedTuple):
-    """Part of a model's usage in the hour of `time`."""
-
-    time: datetime
-    model: str
-    requests: int
-    rows: int
-    amount: int
 
 
 # -- adding --------------------------------------------------------------------------------------
@@ -207,52 +197,6 @@ async def sum_prepaid(session: AsyncSession, *, account: str, since: datetime) -
 # -- reading -------------------------------------------------------------------------------------
 
 
-async def list_parts(
-    session: AsyncSession, *, account: str, since: datetime, until: datetime
-) -> list[Part]:
-    """Return what an account used from `since` until before `until`, in parts to be added up.
-
-    Whole hours come from their sums. Events of the first and last hour outside the window are
-    subtracted one by one; with the usual window, from the start of the month until now, there are
-    none. One statement reads both at the same instant. It leaves out events of archived months.
-    """
-    first, last = hour_of(since), hour_of(until)
-    hours = select(
-        UsageHour.hour,
-        UsageHour.model,
-        UsageHour.requests,
-        UsageHour.rows,
-        UsageHour.amount_high,
-        UsageHour.amount_low,
-    ).where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
-    before = _subtracted(account, since=first, until=since)
-    after = _subtracted(account, since=until, until=last + HOUR)
-    rows = await session.execute(union_all(hours, before, after))
-    # The caller adds them up: SUM overflows at 64 bits on SQLite and is a DECIMAL on MySQL.
-    return [
-        Part(time, model, int(requests), int(rows), amounts.join(int(high), int(low)))
-        for time, model, requests, rows, high, low in rows
-    ]
-
-
-def _subtracted(
-    account: str, *, since: datetime, until: datetime
-) -> Select[datetime, str, int, int, int, int]:
-    return select(
-        UsageEvent.time,
-        UsageEvent.model,
-        literal(-1),
-        -UsageEvent.rows,
-        -UsageEvent.amount_high,
-        -UsageEvent.amount_low,
-    ).where(
-        UsageEvent.account == account,
-        UsageEvent.time >= since,
-        UsageEvent.time < until,
-        is_not_archived(),
-    )
-
-
 async def break_down(
     session: AsyncSession,
     *,
@@ -264,14 +208,14 @@ async def break_down(
 ) -> tuple[Sums, dict[str, Sums]]:
     """Return what an account used within a window, in total and by the values of a dimension.
 
-    Like `list_parts`, but the database adds up.
+    Like `parts.list_parts`, but the values differ from account to account.
 
     Args:
         limit: how many values to return at most.
     """
     first, last = hour_of(since), hour_of(until)
     total = (
-        select(literal("total").label("kind"), null().label("value"), *_exact(UsageHour))
+        select(literal("total").label("kind"), null().label("value"), *exact_sums(UsageHour))
         .where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
         .group_by(UsageHour.account)
     )
@@ -283,7 +227,7 @@ async def break_down(
     within = {"version": UsageEvent.version, "api_key": UsageEvent.api_key}
     given = within.get(dimension, UsageEvent.tags)
     outside = (
-        select(literal("outside").label("kind"), given.label("value"), *_exact(UsageEvent))
+        select(literal("outside").label("kind"), given.label("value"), *exact_sums(UsageEvent))
         .where(
             UsageEvent.account == account,
             is_not_archived(),
@@ -321,13 +265,13 @@ def _values(
 ) -> Select[Any]:
     """Select the sums of an account's hours by value, from one of the tables that have them."""
     return (
-        select(literal("value").label("kind"), value.label("value"), *_exact(kept))
+        select(literal("value").label("kind"), value.label("value"), *exact_sums(kept))
         .where(kept.account == account, kept.hour >= first, kept.hour <= last, *only)
         .group_by(value)
     )
 
 
-def _exact(model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent]) -> list[Any]:
+def exact_sums(model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent]) -> list[Any]:
     """Return the sums of a group's requests, rows and amounts as columns, by their names."""
     requests = func.count() if issubclass(model, UsageEvent) else func.sum(model.requests)
     return [

@@ -22,8 +22,15 @@ from services.billing.models import UsageEvent
 from services.billing.plans.service import find_currency
 from services.billing.usage import repository
 from services.billing.usage.edges import hour_edges, list_archived, read_settled, value_of
-from services.billing.usage.grouping import by_model, by_time, by_value, time_unit, total_of
-from services.billing.usage.repository import Part
+from services.billing.usage.grouping import (
+    by_model,
+    by_time,
+    by_value,
+    part_group,
+    time_unit,
+    total_of,
+)
+from services.billing.usage.parts import Part, list_parts
 from services.billing.usage.schemas import (
     Bucket,
     ReceiptPage,
@@ -164,7 +171,13 @@ async def read_usage(
                 session,
                 edges,
                 account,
-                lambda: repository.list_parts(session, account=account, since=since, until=until),
+                lambda: list_parts(
+                    session,
+                    account=account,
+                    since=since,
+                    until=until,
+                    group=part_group(unit),
+                ),
             )
         async for event in list_archived(archives, files, account=account, windows=edges):
             parts.append(Part(event.time, event.model, -1, -event.rows, -event.amount))

@@ -1,0 +1,86 @@
+"""An account's usage in parts: by hour, day or model. All SQL of that."""
+
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from sqlalchemy import Select, func, select, union_all
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.billing.amounts import exact, labelled
+from services.billing.archives.models import is_not_archived
+from services.billing.models import UsageEvent, UsageHour
+from services.billing.usage.repository import exact_sums
+from services.billing.usage.sums import HOUR, Sums, hour_of
+from services.common.times import parse_instant
+
+PartGroup = Literal["hour", "day", "model"]
+
+
+class Part(NamedTuple):
+    """Usage of a model, or in the hour or day of `time`."""
+
+    time: datetime
+    model: str
+    requests: int
+    rows: int
+    amount: int
+
+
+async def list_parts(
+    session: AsyncSession, *, account: str, since: datetime, until: datetime, group: PartGroup
+) -> list[Part]:
+    """Return what an account used from `since` until before `until`, in parts to be added up.
+
+    Whole hours come from their sums. Events of the first and last hour outside the window are
+    subtracted; the usual window, from the start of the month until now, has no such events. One
+    statement reads both at the same instant. It leaves out events of archived months.
+
+    Args:
+        group: what the parts are separated by; their other field is the same for all. A year has
+            far fewer days than hours.
+    """
+    first, last = hour_of(since), hour_of(until)
+    of_hour, of_event = {
+        "hour": (UsageHour.hour, UsageEvent.time),
+        "day": (func.date(UsageHour.hour), func.date(UsageEvent.time)),
+        "model": (UsageHour.model, UsageEvent.model),
+    }[group]
+    hours = (
+        select(of_hour.label("key"), *exact_sums(UsageHour))
+        .where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
+        .group_by(of_hour)
+    )
+    before = _subtracted(of_event, account, since=first, until=since)
+    after = _subtracted(of_event, account, since=until, until=last + HOUR)
+    return [
+        Part(
+            since if group == "model" else _moment(row.key),
+            row.key if group == "model" else "",
+            *(labelled(row, name).value() for name in Sums._fields),
+        )
+        for row in await session.execute(union_all(hours, before, after))
+    ]
+
+
+def _moment(key: Any) -> datetime:
+    """Return a time, or the start of a day as MySQL (a date) or SQLite (a text) returns it."""
+    return key if isinstance(key, datetime) else parse_instant(f"{key}T00:00:00Z")
+
+
+def _subtracted(key: Any, account: str, *, since: datetime, until: datetime) -> Select[Any]:
+    amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
+    return (
+        select(
+            key.label("key"),
+            *exact(func.count()).minus().named("requests"),
+            *exact(UsageEvent.rows).total().minus().named("rows"),
+            *amount.total().minus().named("amount"),
+        )
+        .where(
+            UsageEvent.account == account,
+            UsageEvent.time >= since,
+            UsageEvent.time < until,
+            is_not_archived(),
+        )
+        .group_by(key)
+    )
