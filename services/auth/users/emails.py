@@ -7,6 +7,7 @@ stored that form; now it is only used to count failed log-ins.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 import idna
 
@@ -62,6 +63,7 @@ def check_email(text: str) -> str:
     return email
 
 
+@lru_cache(maxsize=1024)  # most people share a few domains, and IDNA takes longer than a query
 def _as_unicode(domain: str) -> str | None:
     """Return a domain in Unicode, or None if IDNA 2008 does not allow it."""
     if len(domain) > _MAX_DOMAIN_CHARS:
@@ -74,6 +76,8 @@ def _as_unicode(domain: str) -> str | None:
 
 def _fold_simply(text: str) -> str:
     """Apply NFKC and fold each letter to a single letter: `ẞ` becomes `ß`, not `ss`."""
+    if text.isascii():
+        return text.lower()
     for _ in range(3):  # folding can undo composition and vice versa
         text = unicodedata.normalize("NFKC", text)
         text = "".join(map(_fold_letter, text))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.auth.users.emails import fold_email, normalise_email
+from services.auth.users.emails import _fold_letter, _fold_simply, fold_email, normalise_email
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,11 @@ def test_the_normal_form_is_its_own_normal_form(text: str) -> None:
     once = normalise_email(text)
 
     assert normalise_email(once) == once
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_is_folded_letter_by_letter_like_other_text(text: str) -> None:
+    assert _fold_simply(text) == "".join(map(_fold_letter, text))
 
 
 @given(st.emails())
