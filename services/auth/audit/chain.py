@@ -7,7 +7,7 @@ recomputes them all.
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import rfc8785
 
@@ -37,6 +37,18 @@ class ChainedEntry(Entry, Protocol):
 
     @property
     def hash(self) -> str: ...
+
+
+class SealedEntry(NamedTuple):
+    """An entry that is being appended to the chain."""
+
+    id: int
+    time: datetime
+    actor: str | None
+    action: str
+    target: str | None
+    address: str | None
+    hash: str
 
 
 def entry_document(entry: Entry) -> dict[str, str | int | None]:

@@ -3,12 +3,16 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, Table, delete, insert, or_, select
+from sqlalchemy import CursorResult, Row, Table, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import AuditEntry, PendingAuditEntry
 
-_ADD_PENDING = insert(cast(Table, PendingAuditEntry.__table__))
+# Entries are read and written as rows, without objects of the session: all are sealed each second.
+_PENDING = cast(Table, PendingAuditEntry.__table__)
+_SEALED = cast(Table, AuditEntry.__table__)
+_ADD_PENDING = insert(_PENDING)
+_ADD_SEALED = insert(_SEALED)
 
 
 async def add_pending(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
@@ -20,10 +24,10 @@ async def has_pending(session: AsyncSession) -> bool:
     return await session.scalar(select(PendingAuditEntry.id).limit(1)) is not None
 
 
-async def list_pending(session: AsyncSession, *, limit: int) -> Sequence[PendingAuditEntry]:
-    """Return the oldest entries that are not part of the chain yet."""
-    oldest = select(PendingAuditEntry).order_by(PendingAuditEntry.id).limit(limit)
-    return (await session.scalars(oldest)).all()
+async def list_pending(session: AsyncSession, *, limit: int) -> Sequence[Row[Any]]:
+    """Return the oldest entries that are not part of the chain yet, with their columns."""
+    oldest = select(_PENDING).order_by(_PENDING.c.id).limit(limit)
+    return (await session.execute(oldest)).all()
 
 
 async def delete_pending(session: AsyncSession, *, ids: Sequence[int]) -> int:
@@ -32,6 +36,11 @@ async def delete_pending(session: AsyncSession, *, ids: Sequence[int]) -> int:
     options = {"synchronize_session": False}
     result = cast(CursorResult[Any], await session.execute(statement, execution_options=options))
     return result.rowcount
+
+
+async def add_sealed(session: AsyncSession, rows: Sequence[dict[str, Any]]) -> None:
+    """Append entries to the chain."""
+    await session.execute(_ADD_SEALED, rows)
 
 
 async def find_last(session: AsyncSession) -> AuditEntry | None:

@@ -10,14 +10,22 @@ of the chain, and the later one starts again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.audit import repository
-from services.auth.audit.chain import FIRST_PREVIOUS, find_break, hash_entry
+from services.auth.audit.chain import (
+    FIRST_PREVIOUS,
+    ChainedEntry,
+    SealedEntry,
+    find_break,
+    hash_entry,
+)
 from services.auth.audit.failures import MAX_ADDRESS_CHARS, FailureLog, clip
-from services.auth.models import AuditEntry, PendingAuditEntry
+from services.auth.models import AuditEntry
 from services.common.db.database import Database, LostRace
 from services.common.errors import Unavailable
 
@@ -73,7 +81,7 @@ async def store_failures(database: Database, failures: FailureLog) -> None:
         raise
 
 
-async def seal(database: Database) -> AuditEntry | None:
+async def seal(database: Database) -> SealedEntry | None:
     """Append all pending entries to the chain; return the last one appended.
 
     Safe in any number of processes at once. Entries that arrive meanwhile are left to the next
@@ -146,31 +154,34 @@ class _LostRaceError(Exception):
     """Another process sealed the same entries; this transaction must be rolled back."""
 
 
-async def _seal_batch(database: Database) -> list[AuditEntry]:
+async def _seal_batch(database: Database) -> list[SealedEntry]:
     """Chain the oldest pending entries in one transaction; return them."""
-    sealed: list[AuditEntry] = []
+    sealed: list[SealedEntry] = []
     async with database.transaction() as session:
         pending = await repository.list_pending(session, limit=BATCH)
+        if not pending:
+            return []
         ids = [entry.id for entry in pending]
         if await repository.delete_pending(session, ids=ids) != len(ids):
             raise _LostRaceError
-        last = await repository.find_last(session)
+        last: ChainedEntry | None = await repository.find_last(session)
         for entry in pending:
-            last = _follow(last, entry)
-            sealed.append(last)
-        session.add_all(sealed)
+            sealed.append(_follow(last, entry))
+            last = sealed[-1]
+        await repository.add_sealed(session, [entry._asdict() for entry in sealed])
     return sealed
 
 
-def _follow(last: AuditEntry | None, entry: PendingAuditEntry) -> AuditEntry:
+def _follow(last: ChainedEntry | None, entry: Row[Any]) -> SealedEntry:
     """Return the entry of the chain that follows the last one."""
-    sealed = AuditEntry(
+    sealed = SealedEntry(
         id=last.id + 1 if last else 1,
         time=entry.time,
         actor=entry.actor,
         action=entry.action,
         target=entry.target,
         address=entry.address,
+        hash="",
     )
-    sealed.hash = hash_entry(sealed, previous=last.hash if last else FIRST_PREVIOUS)
-    return sealed
+    previous = last.hash if last else FIRST_PREVIOUS
+    return sealed._replace(hash=hash_entry(sealed, previous=previous))
