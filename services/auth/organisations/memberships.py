@@ -18,6 +18,7 @@ from services.auth.organisations import repository
 from services.auth.revocations.service import find_last_revocation, publish
 from services.auth.roles import PERSONAL, ROLE_SCOPES, Role, loses_scopes, scopes_of
 from services.auth.tokens.logins import end_logins
+from services.auth.users.shapes import LoginUser
 from services.common.errors import ServiceError
 
 MANAGE = "members:write"
@@ -45,7 +46,7 @@ class Account:
 
 
 async def find_account(
-    session: AsyncSession, *, user: User, account_id: str | None = None
+    session: AsyncSession, *, user: LoginUser, account_id: str | None = None
 ) -> Account | None:
     """Return an account of a user, by default the personal one; None if it is not theirs."""
     if account_id is None or account_id == user.id:

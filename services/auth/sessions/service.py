@@ -14,6 +14,7 @@ from services.auth.sessions import repository
 from services.auth.sessions.cookies import new_secret
 from services.auth.sessions.models import BrowserSession
 from services.auth.users.service import find_user
+from services.auth.users.shapes import LoginUser
 
 CODE_WAIT = timedelta(minutes=10)
 """How long after the password the code of the second factor may follow."""
@@ -29,7 +30,7 @@ class SignedIn:
 
 
 async def start_session(
-    session: AsyncSession, *, user: User, lifetime_s: int, replaced: str | None
+    session: AsyncSession, *, user: LoginUser, lifetime_s: int, replaced: str | None
 ) -> str:
     """Sign a user in; return the secret for the browser's cookie, which is not stored.
 
@@ -46,7 +47,7 @@ async def start_session(
     )
 
 
-async def await_code(session: AsyncSession, *, user: User, replaced: str | None) -> str:
+async def await_code(session: AsyncSession, *, user: LoginUser, replaced: str | None) -> str:
     """Remember that a user has entered the right password, and needs a code to sign in.
 
     Return the secret for the browser's cookie.
@@ -88,7 +89,7 @@ def is_outdated(since: datetime, tokens_from: datetime | None) -> bool:
     return tokens_from is not None and since < tokens_from
 
 
-def not_before(owner: User | Account) -> datetime:
+def not_before(owner: LoginUser | Account) -> datetime:
     """Return the time now or, if it is later, when the owner's tokens become valid again.
 
     In the second in which tokens are revoked, new ones date from the next second.
@@ -114,7 +115,7 @@ async def delete_expired_sessions(session: AsyncSession, *, now: datetime) -> No
 async def _add(
     session: AsyncSession,
     *,
-    user: User,
+    user: LoginUser,
     authenticated_at: datetime | None,
     expires_at: datetime,
     replaced: str | None,

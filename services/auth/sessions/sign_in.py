@@ -8,6 +8,7 @@ from services.auth.models import User
 from services.auth.sessions.service import await_code, start_session
 from services.auth.tokens.password_grant import log_in, log_in_with_code
 from services.auth.tokens.service import Issuer
+from services.auth.users.shapes import LoginUser
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,10 @@ async def sign_in_with_password(
         InvalidGrant, TooManyAttempts, Unavailable: as `log_in`.
     """
 
-    async def start(session: AsyncSession, user: User) -> Entered:
+    async def start(session: AsyncSession, user: LoginUser) -> Entered:
         return Entered(await _start(session, issuer, user, replaced))
 
-    async def ask(session: AsyncSession, user: User) -> Entered:
+    async def ask(session: AsyncSession, user: LoginUser) -> Entered:
         secret = await await_code(session, user=user, replaced=replaced)
         return Entered(secret, needs_code=True)
 
@@ -57,12 +58,14 @@ async def sign_in_with_code(
         InvalidGrant, TooManyAttempts, Unavailable: as `log_in_with_code`.
     """
 
-    async def start(session: AsyncSession, user: User) -> Entered:
+    async def start(session: AsyncSession, user: LoginUser) -> Entered:
         return Entered(await _start(session, issuer, user, replaced))
 
     return await log_in_with_code(issuer, user=user, code=code, address=address, then=start)
 
 
-async def _start(session: AsyncSession, issuer: Issuer, user: User, replaced: str | None) -> str:
+async def _start(
+    session: AsyncSession, issuer: Issuer, user: LoginUser, replaced: str | None
+) -> str:
     lifetime_s = issuer.settings.session_seconds
     return await start_session(session, user=user, lifetime_s=lifetime_s, replaced=replaced)

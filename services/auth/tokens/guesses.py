@@ -2,10 +2,12 @@
 
 `attempts` has the rules. Whatever checks a secret that belongs to a user goes through here, in two
 steps: `check_standing` before the secret is verified, and again, with locked rows, in the
-transaction that then calls `count_failure` or `remember_success`.
+transaction that then calls `count_failure` or `remember_success`. A log-in reads and locks the same
+rows together with its user's, and calls `judge`.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -16,6 +18,7 @@ from services.auth.tokens.attempts import (
     KNOWN_FOR,
     KNOWN_TO_WITHIN,
     MAX_KNOWN,
+    Failures,
     LoginKeys,
     find_lock,
     key_limits,
@@ -67,6 +70,11 @@ class Standing:
     ended."""
 
 
+def known_since() -> datetime:
+    """Return since when an address must have been used to count as known."""
+    return datetime.now(UTC) - KNOWN_FOR
+
+
 async def check_standing(
     session: AsyncSession, *, keys: LoginKeys, limits: GuessLimits, lock: bool = False
 ) -> Standing:
@@ -74,12 +82,29 @@ async def check_standing(
 
     Without a lock, an address only counts as known if there are failures to judge.
     """
-    now = datetime.now(UTC)
     stored = await repository.find_failures(session, keys=keys, lock=lock)
     last_login_at = None
     if stored or lock:
-        since = now - KNOWN_FOR
-        last_login_at = await repository.find_last_login(session, pair=keys.pair, since=since)
+        last_login_at = await repository.find_last_login(
+            session, pair=keys.pair, since=known_since()
+        )
+    return judge(keys, stored, last_login_at=last_login_at, limits=limits)
+
+
+def judge(
+    keys: LoginKeys,
+    stored: Mapping[str, Failures],
+    *,
+    last_login_at: datetime | None,
+    limits: GuessLimits,
+) -> Standing:
+    """Return whether a guess is allowed.
+
+    Args:
+        stored: the failures of each key, in a window that may have ended.
+        last_login_at: when the user last logged in from this address, if that counts.
+    """
+    now = datetime.now(UTC)
     known = last_login_at is not None
     failures = {key: each for key, each in stored.items() if each.window_ends_at > now}
     ends_at = find_lock(keys, failures, known=known, limit=limits.attempts, counted=False)

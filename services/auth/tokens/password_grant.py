@@ -4,8 +4,9 @@ Passwords are verified between two transactions, not inside one, so a log-in tha
 holds no database connection and, on SQLite, blocks no writer.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.audit.service import record
 from services.auth.models import User
 from services.auth.organisations.memberships import find_account
-from services.auth.tokens.attempts import LoginKeys, login_keys
+from services.auth.tokens import repository
+from services.auth.tokens.attempts import Failures, LoginKeys, login_keys
 from services.auth.tokens.errors import (
     InvalidGrant,
     MfaRequired,
@@ -24,6 +26,8 @@ from services.auth.tokens.guesses import (
     Standing,
     check_standing,
     count_failure,
+    judge,
+    known_since,
     remember_success,
 )
 from services.auth.tokens.service import (
@@ -34,11 +38,13 @@ from services.auth.tokens.service import (
     issue_to_user,
 )
 from services.auth.users import totp
-from services.auth.users.service import find_user_by_email, lock_unchanged
+from services.auth.users.emails import fold_email, normalise_email
+from services.auth.users.service import choose_namesake, is_unchanged, lock_unchanged
+from services.auth.users.shapes import LoginUser, Namesake
 from services.common.db.retrying import in_transaction
 
 T = TypeVar("T")
-OnLogin = Callable[[AsyncSession, User], Awaitable[T]]
+OnLogin = Callable[[AsyncSession, LoginUser], Awaitable[T]]
 """What to do for a user who logs in, in the same transaction, which may be tried again."""
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
@@ -65,7 +71,7 @@ async def grant_password(
         InvalidGrant, MfaRequired, TooManyAttempts, Unavailable: as `log_in`.
     """
 
-    async def issue(session: AsyncSession, user: User) -> IssuedToken:
+    async def issue(session: AsyncSession, user: LoginUser) -> IssuedToken:
         own = await find_account(session, user=user, account_id=account)
         if own is None:
             raise WrongAccount()
@@ -108,21 +114,33 @@ async def log_in(
         TooManyAttempts: too many failures (see `tokens.attempts`), even if the password is right.
         Unavailable: too many passwords are being checked, or the database is unavailable.
     """
-    attempt = _Attempt(issuer, login_keys(username, client=address), code, address)
+    keys, normal = login_keys(username, client=address), normalise_email(username)
+    attempt = _Attempt(issuer, keys, code, address)
     with issuer.hasher.reserve():
-        async with issuer.database.snapshot() as session:
-            await _refuse_locked(session, attempt)
-            user = await find_user_by_email(session, email=username)
+        async with issuer.database.connection() as connection:
+            found = await repository.find_login(
+                connection,
+                keys=keys,
+                email=normal,
+                folded=fold_email(username),
+                since=known_since(),
+            )
+        last_login_at = found.last_login_at
+        _refuse_locked(attempt, _judge(attempt, found.failures, last_login_at))
+        user = choose_namesake(found.namesakes, normal=normal)
         enabled = user if user is not None and user.disabled_at is None else None
         matches = await issuer.hasher.verify(password, enabled.password_hash if enabled else None)
 
         async def decide(session: AsyncSession) -> _Done[T] | Standing:
-            # The user's row comes before the counters, in every transaction that locks both.
-            stored = await lock_unchanged(session, user=enabled) if enabled and matches else None
-            return await _decide(session, attempt, stored, then=then, without_code=without_code)
+            right = enabled if matches else None
+            stored, failures = await _lock(session, keys, right)
+            standing = _judge(attempt, failures, last_login_at)
+            return await _decide(
+                session, attempt, stored, standing, then=then, without_code=without_code
+            )
 
         outcome = await in_transaction(issuer.database, decide)
-    return _finish(attempt, outcome, user=user)
+    return _finish(attempt, outcome, user_id=user.id if user else None)
 
 
 async def log_in_with_code(
@@ -145,11 +163,13 @@ async def log_in_with_code(
     attempt = _Attempt(issuer, login_keys(user.email, client=address), code, address)
 
     async def decide(session: AsyncSession) -> _Done[T] | Standing:
+        # The user's row comes before the counters, in every transaction that locks both.
         stored = await lock_unchanged(session, user=user)
-        return await _decide(session, attempt, stored, then=then)
+        standing = await check_standing(session, keys=attempt.keys, limits=issuer.limits, lock=True)
+        return await _decide(session, attempt, stored, standing, then=then)
 
     outcome = await in_transaction(issuer.database, decide)
-    return _finish(attempt, outcome, user=user)
+    return _finish(attempt, outcome, user_id=user.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +190,26 @@ class _Done(Generic[T]):
     is_complete: bool
 
 
+async def _lock(
+    session: AsyncSession, keys: LoginKeys, user: Namesake | None
+) -> tuple[LoginUser | None, Mapping[str, Failures]]:
+    """Lock a log-in's counters and, before them, its user, if the password is right.
+
+    Returns:
+        The user, or None if there is none or it has changed; and the failures of each key.
+    """
+    locked = await repository.lock_login(session, user_id=user.id, keys=keys) if user else None
+    if user is None or locked is None:
+        return None, await repository.find_failures(session, keys=keys, lock=True)
+    stored, failures = locked
+    return (stored if is_unchanged(stored, since=user) else None), failures
+
+
 async def _decide(
     session: AsyncSession,
     attempt: _Attempt,
-    user: User | None,
+    user: LoginUser | None,
+    standing: Standing,
     *,
     then: OnLogin[T],
     without_code: OnLogin[T] | None = None,
@@ -182,9 +218,10 @@ async def _decide(
 
     Args:
         user: whose password is right, locked; None if it is wrong.
+        standing: of the counters, locked.
     """
     keys, address = attempt.keys, attempt.address
-    standing = await _refuse_locked(session, attempt, lock=True)
+    _refuse_locked(attempt, standing)
     if user is not None and attempt.code is None and user.totp_confirmed_at and without_code:
         return _Done(await without_code(session, user), is_complete=False)
     if user is None or not await _passes_second_factor(session, attempt, user):
@@ -196,7 +233,7 @@ async def _decide(
     return _Done(value, is_complete=True)
 
 
-def _finish(attempt: _Attempt, outcome: _Done[T] | Standing, *, user: User | None) -> T:
+def _finish(attempt: _Attempt, outcome: _Done[T] | Standing, *, user_id: str | None) -> T:
     """Count and note a decided log-in; return its value.
 
     Raises:
@@ -208,7 +245,7 @@ def _finish(attempt: _Attempt, outcome: _Done[T] | Standing, *, user: User | Non
             issuer.logins.labels("succeeded").inc()
         return outcome.value
     issuer.logins.labels("failed").inc()
-    target = user.id if user is not None else f"unknown:{attempt.keys.user[:16]}"
+    target = user_id or f"unknown:{attempt.keys.user[:16]}"
     issuer.failures.note("login_failed", target=target, address=address)
     if outcome.locks:
         issuer.failures.note("login_locked", target=target, address=address)
@@ -217,7 +254,7 @@ def _finish(attempt: _Attempt, outcome: _Done[T] | Standing, *, user: User | Non
     raise InvalidGrant(_WRONG_LOGIN)
 
 
-async def _passes_second_factor(session: AsyncSession, attempt: _Attempt, user: User) -> bool:
+async def _passes_second_factor(session: AsyncSession, attempt: _Attempt, user: LoginUser) -> bool:
     """Use up the code of a user whose password is right; True if the user needs none.
 
     Raises:
@@ -236,13 +273,14 @@ async def _passes_second_factor(session: AsyncSession, attempt: _Attempt, user: 
     )
 
 
-async def _refuse_locked(
-    session: AsyncSession, attempt: _Attempt, *, lock: bool = False
+def _judge(
+    attempt: _Attempt, failures: Mapping[str, Failures], last_login_at: datetime | None
 ) -> Standing:
-    """Refuse a log-in after too many failures; return its standing."""
-    issuer = attempt.issuer
-    standing = await check_standing(session, keys=attempt.keys, limits=issuer.limits, lock=lock)
+    return judge(attempt.keys, failures, last_login_at=last_login_at, limits=attempt.issuer.limits)
+
+
+def _refuse_locked(attempt: _Attempt, standing: Standing) -> None:
+    """Refuse a log-in after too many failures."""
     if standing.retry_after_s is not None:
-        issuer.logins.labels("refused").inc()
+        attempt.issuer.logins.labels("refused").inc()
         raise TooManyAttempts(retry_after_s=standing.retry_after_s)
-    return standing

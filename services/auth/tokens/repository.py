@@ -1,23 +1,60 @@
 """All SQL about log-ins: their failures, their addresses and their refresh families."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import CursorResult, Table, bindparam, case, delete, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import (
+    CursorResult,
+    Table,
+    bindparam,
+    case,
+    delete,
+    insert,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from services.auth.models import FamilyToken, KnownAddress, LoginFailures, RefreshFamily
+from services.auth.models import FamilyToken, KnownAddress, LoginFailures, RefreshFamily, User
 from services.auth.tokens.attempts import Failures, LoginKeys
 from services.auth.upserts import upsert
 
-# -- failed log-ins ------------------------------------------------------------------------------
+# -- a log-in ------------------------------------------------------------------------------------
 
 
-# Statements of a log-in, built once, because building one takes longer than sending it.
+class FoundUser(NamedTuple):
+    """A user that a typed address may refer to; see `users.shapes.Namesake`."""
+
+    id: str
+    email: str
+    password_hash: str
+    disabled_at: datetime | None
+
+
+class LockedUser(NamedTuple):
+    """A user who logs in, locked; see `users.shapes.LoginUser`."""
+
+    id: str
+    password_hash: str
+    is_admin: bool
+    disabled_at: datetime | None
+    tokens_from: datetime | None
+    totp_secret: str | None
+    totp_confirmed_at: datetime | None
+
+
+# Statements of a log-in. They are built once, because building one takes longer than sending it.
+# They select few columns, because the driver spends most of its time on the columns' descriptions.
+_USERS = cast(Table, User.__table__)
+_OF_KEYS = LoginFailures.key_sha256.in_([bindparam(name) for name in LoginKeys._fields])
 _FAILURES = (
     select(LoginFailures.key_sha256, LoginFailures.failures, LoginFailures.window_ends_at)
-    .where(LoginFailures.key_sha256.in_(bindparam("keys", expanding=True)))
+    .where(_OF_KEYS)
     .order_by(LoginFailures.key_sha256)
 )
 _LOCKED_FAILURES = _FAILURES.with_for_update()
@@ -27,12 +64,93 @@ _LAST_LOGIN = select(KnownAddress.last_login_at).where(
 _ADD_FAMILY = insert(cast(Table, RefreshFamily.__table__))
 
 
+_LOGIN_PARTS: list[Any] = [
+    select(User.id, User.email, User.password_hash, User.disabled_at, null()).where(
+        or_(User.email == bindparam("email"), User.folded_email == bindparam("folded"))
+    ),
+    select(
+        LoginFailures.key_sha256,
+        null(),
+        null(),
+        LoginFailures.window_ends_at,
+        LoginFailures.failures,
+    ).where(_OF_KEYS),
+    select(KnownAddress.pair_sha256, null(), null(), KnownAddress.last_login_at, null()).where(
+        KnownAddress.pair_sha256 == bindparam("pair"),
+        KnownAddress.last_login_at >= bindparam("since"),
+    ),
+]
+_LOGIN = union_all(*_LOGIN_PARTS)
+_LOCKED_LOGIN = (
+    select(
+        LoginFailures.key_sha256,
+        LoginFailures.failures,
+        LoginFailures.window_ends_at,
+        *(_USERS.c[name] for name in LockedUser._fields),
+    )
+    .select_from(_USERS.outerjoin(LoginFailures.__table__, _OF_KEYS))
+    .where(_USERS.c.id == bindparam("user_id"))
+    .with_for_update()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLogin:
+    """What is stored about a log-in before its password is verified."""
+
+    namesakes: Sequence[FoundUser]
+    failures: Mapping[str, Failures]
+    last_login_at: datetime | None
+
+
+async def find_login(
+    connection: AsyncConnection, *, keys: LoginKeys, email: str, folded: str, since: datetime
+) -> StoredLogin:
+    """Return what a log-in needs to know, in one statement; no row is locked.
+
+    Args:
+        email: the address in its normalised form.
+        folded: the address in the coarser form that older versions stored.
+        since: earlier log-ins from the address do not count.
+    """
+    names = {"email": email, "folded": folded, "since": since}
+    namesakes: list[FoundUser] = []
+    failures: dict[str, Failures] = {}
+    last_login_at = None
+    for key, address, password_hash, time, count in await connection.execute(
+        _LOGIN, keys._asdict() | names
+    ):
+        if address is not None:
+            namesakes.append(FoundUser(key, address, password_hash, time))
+        elif count is not None:
+            failures[key] = Failures(count, time)
+        else:
+            last_login_at = time
+    return StoredLogin(namesakes, failures, last_login_at)
+
+
+async def lock_login(
+    session: AsyncSession, *, user_id: str, keys: LoginKeys
+) -> tuple[LockedUser, dict[str, Failures]] | None:
+    """Lock a user, and then the failures of each key, in one statement; None without the user."""
+    rows = (await session.execute(_LOCKED_LOGIN, {"user_id": user_id, **keys._asdict()})).all()
+    if not rows:
+        return None
+    failures = {
+        key: Failures(count, ends_at) for key, count, ends_at, *_ in rows if key is not None
+    }
+    return LockedUser(*rows[0][3:]), failures
+
+
+# -- failed log-ins ------------------------------------------------------------------------------
+
+
 async def find_failures(
     session: AsyncSession, *, keys: LoginKeys, lock: bool = False
 ) -> dict[str, Failures]:
     """Return the failures of each key, in a window that may have ended; `lock` locks the rows."""
     statement = _LOCKED_FAILURES if lock else _FAILURES
-    rows = await session.execute(statement, {"keys": sorted(keys)})
+    rows = await session.execute(statement, keys._asdict())
     return {key: Failures(count, window_ends_at) for key, count, window_ends_at in rows}
 
 

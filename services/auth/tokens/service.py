@@ -38,6 +38,7 @@ from services.auth.tokens.forms import ClientCredentials
 from services.auth.tokens.guesses import GuessLimits
 from services.auth.tokens.logins import end_family, split_refresh_token
 from services.auth.users.service import find_user
+from services.auth.users.shapes import LoginUser
 from services.common.contracts import AUDIENCE
 from services.common.db.database import Database
 from services.common.identity.guards import IDENTITY_SCOPES, SCOPES
@@ -239,7 +240,7 @@ def _printable(client_id: str) -> str | None:
 
 
 async def create_family(
-    session: AsyncSession, issuer: Issuer, user: User, account: Account, scope: str
+    session: AsyncSession, issuer: Issuer, user: LoginUser, account: Account, scope: str
 ) -> str:
     """Store a new refresh family of a user for an account, and return its first token."""
     _, refresh_token = await open_family(session, issuer, user, account, scope)
@@ -249,7 +250,7 @@ async def create_family(
 async def open_family(
     session: AsyncSession,
     issuer: Issuer,
-    user: User,
+    user: LoginUser,
     account: Account,
     scope: str,
     *,
@@ -322,7 +323,7 @@ def _common(scope: str, other: str) -> str:
 
 def issue_to_user(
     issuer: Issuer,
-    user: User,
+    user: LoginUser,
     account: Account,
     scope: str,
     refresh_token: str | None,

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,8 +17,11 @@ from services.auth.revocations.service import publish
 from services.auth.tokens.logins import end_logins
 from services.auth.users import repository
 from services.auth.users.emails import check_email, fold_email, normalise_email
+from services.auth.users.shapes import LoginUser, Namesake
 from services.common.contracts import RevocationKind
 from services.common.errors import NotFound, ServiceError
+
+N = TypeVar("N", bound=Namesake)
 
 
 class EmailTaken(ServiceError):
@@ -139,9 +142,12 @@ def is_enabled(user: User | None) -> TypeGuard[User]:
 async def lock_unchanged(session: AsyncSession, *, user: User) -> User | None:
     """Lock a user that was read before; None if it was since disabled or got another password."""
     stored = await repository.lock_user(session, user_id=user.id)
-    if stored is None or stored.disabled_at is not None:
-        return None
-    return stored if stored.password_hash == user.password_hash else None
+    return stored if stored is not None and is_unchanged(stored, since=user) else None
+
+
+def is_unchanged(user: LoginUser, *, since: Namesake) -> bool:
+    """Return whether a user is enabled and still has the password that was read before."""
+    return user.disabled_at is None and user.password_hash == since.password_hash
 
 
 async def find_user_by_email(session: AsyncSession, *, email: str) -> User | None:
@@ -151,7 +157,7 @@ async def find_user_by_email(session: AsyncSession, *, email: str) -> User | Non
     return choose_namesake(users, normal=normal)
 
 
-def choose_namesake(users: Sequence[User], *, normal: str) -> User | None:
+def choose_namesake(users: Sequence[N], *, normal: str) -> N | None:
     """Return the user that a typed address refers to, or None.
 
     A user whose stored address could not be normalised, because another user has that form, is
@@ -163,7 +169,7 @@ def choose_namesake(users: Sequence[User], *, normal: str) -> User | None:
         normal: the normalised form of the typed address.
     """
 
-    def rank(user: User) -> int:
+    def rank(user: N) -> int:
         if user.email == normal:
             return 1
         return 0 if normalise_email(user.email) == normal else 2

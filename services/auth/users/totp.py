@@ -22,6 +22,7 @@ from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import User
 from services.auth.signing.vault import Vault
 from services.auth.users import repository
+from services.auth.users.shapes import LoginUser
 from services.common.errors import BodyInvalid, ServiceError
 
 STEP_S = 30
@@ -106,7 +107,7 @@ async def disable(
 
 
 async def accept_code(
-    session: AsyncSession, *, user: User, code: str, vault: Vault, address: str
+    session: AsyncSession, *, user: LoginUser, code: str, vault: Vault, address: str
 ) -> bool:
     """Use up a code of the app or a recovery code; return False if it is wrong or was used."""
     if await _accept_totp(session, user=user, code=code, vault=vault):
@@ -135,7 +136,7 @@ def matching_step(secret: str, code: str, *, now: float) -> int | None:
     return None
 
 
-async def _accept_totp(session: AsyncSession, *, user: User, code: str, vault: Vault) -> bool:
+async def _accept_totp(session: AsyncSession, *, user: LoginUser, code: str, vault: Vault) -> bool:
     if user.totp_secret is None:
         return False
     try:

@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncSession,
     async_sessionmaker,
 )
@@ -93,9 +94,8 @@ class Database:
             **options,
         )
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._read_only = async_sessionmaker(
-            self.engine.execution_options(tollgate_read_only=True), expire_on_commit=False
-        )
+        self._reader = self.engine.execution_options(tollgate_read_only=True)
+        self._read_only = async_sessionmaker(self._reader, expire_on_commit=False)
         if not sqlite:
             spare_round_trips(self.engine)
             event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
@@ -118,6 +118,13 @@ class Database:
         """Run a read-only unit of work; on SQLite it does not wait for writers."""
         async with self._bounded(), self._read_only.begin() as session:
             yield session
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """Run a read-only unit of work without a session, which would double the time of one
+        statement."""
+        async with self._bounded(), self._reader.begin() as connection:
+            yield connection
 
     async def close(self) -> None:
         await self.engine.dispose()

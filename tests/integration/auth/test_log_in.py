@@ -7,19 +7,19 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.auth.models import User
 from services.auth.tokens.attempts import login_keys
 from services.auth.tokens.errors import TooManyAttempts
 from services.auth.tokens.guesses import count_failure
 from services.auth.tokens.password_grant import log_in
 from services.auth.users.service import find_user
+from services.auth.users.shapes import LoginUser
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ADA, PASSWORD
 
 ADDRESS = "192.0.2.1"
 
 
-async def never(session: AsyncSession, user: User) -> NoReturn:
+async def never(session: AsyncSession, user: LoginUser) -> NoReturn:
     pytest.fail("the log-in went on")
 
 

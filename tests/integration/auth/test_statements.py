@@ -25,7 +25,7 @@ def noting_statements(app: FastAPI) -> Iterator[list[str]]:
     event.remove(engine, "before_cursor_execute", note)
 
 
-async def test_a_log_in_from_a_known_address_costs_seven_statements(
+async def test_a_log_in_from_a_known_address_costs_four_statements(
     app: FastAPI, ada: dict[str, str], log_in: LogIn
 ) -> None:
     await log_in()
@@ -34,7 +34,7 @@ async def test_a_log_in_from_a_known_address_costs_seven_statements(
         answer = await log_in()
 
     assert answer.status_code == 200
-    assert len(noted) == 7, noted
+    assert len(noted) == 4, noted
 
 
 async def test_a_token_for_a_client_costs_one_statement(

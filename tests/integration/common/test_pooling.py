@@ -60,8 +60,10 @@ async def test_a_unit_of_work_costs_a_round_trip_for_each_statement_and_its_end(
 
     driver._execute_command = recorded
     await connection_id(database)
+    async with database.connection() as connection:
+        await connection.execute(_ID)
 
-    assert sent == [b"SELECT CONNECTION_ID()", "COMMIT"]
+    assert sent == [b"SELECT CONNECTION_ID()", "COMMIT"] * 2
 
 
 async def test_a_connection_that_the_server_has_closed_is_replaced(
