@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.auth.api_keys.router import router as api_keys
 from services.auth.audit.failures import FailureLog
 from services.auth.audit.rejections import note_rejected
+from services.auth.audit.rejections_router import router as rejections
 from services.auth.audit.router import router as audit
 from services.auth.audit.service import seal, store_failures
 from services.auth.clients.reader import ClientReader
@@ -216,6 +217,7 @@ def create_app(
     app.include_router(api_keys)
     app.include_router(revocations)
     app.include_router(audit)
+    app.include_router(rejections)
     names = [each.name for each in settings.providers]
     app.include_router(discovery_router(issuer=settings.issuer, keys=keys, providers=names))
     return app

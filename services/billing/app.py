@@ -41,6 +41,8 @@ from services.common.http.methods import Cors
 from services.common.identity.auth_client import AuthClient
 from services.common.identity.issuer_keys import IssuerKeys, KeySource
 from services.common.identity.key_verifier import KeyVerifier
+from services.common.identity.rejection_feed import report_rejections
+from services.common.identity.rejections import RejectionLog
 from services.common.identity.revocation_feed import follow_revocations
 from services.common.identity.revocations import Revocations
 from services.common.identity.tokens import TokenVerifier
@@ -85,12 +87,14 @@ def create_app(
             issuer = IssuerKeys(client, settings.auth_address)
             auth = _auth_client(client, settings)
             revocations = Revocations()
+            rejections = RejectionLog() if auth else None
             api_keys = KeyVerifier(auth.introspect_key, revocations=revocations) if auth else None
             verifier = TokenVerifier(
                 keys or issuer,
                 issuer=settings.auth_url,
                 api_keys=api_keys,
                 revocations=revocations,
+                rejections=rejections,
             )
             issuer.on_withdrawal = verifier.forget
             database = Database(
@@ -125,8 +129,9 @@ def create_app(
                 asyncio.create_task(trials.apply_forever(database, every_s=sweep_every_s)),
                 asyncio.create_task(retaining),
             ]
-            if auth is not None:
+            if auth is not None and rejections is not None:
                 tasks.append(asyncio.create_task(follow_revocations(auth, verifier)))
+                tasks.append(asyncio.create_task(report_rejections(auth, rejections)))
             try:
                 yield
             finally:

@@ -28,6 +28,10 @@ CLOUDEVENTS_BATCH = "application/cloudevents-batch+json"
 CLOUDEVENTS_ONE = "application/cloudevents+json"
 MAX_EVENTS_PER_BATCH = 10_000
 MAX_LEASES_PER_CALL = 1_000
+MAX_REJECTIONS = 50
+"""The most rejected credentials in one report."""
+MAX_OMITTED = 10**9
+MAX_ADDRESS_CHARS = 64
 
 
 class TokenGrant(BaseModel):
@@ -77,6 +81,20 @@ class RevocationPage(BaseModel):
 
     last: int = Field(description="Continue with this number.")
     revocations: list[RevocationRead]
+
+
+class Rejection(BaseModel):
+    """Credentials that a service has rejected."""
+
+    time: Instant
+    address: str = Field(max_length=MAX_ADDRESS_CHARS, description="IP address of the request.")
+
+
+class RejectionReport(BaseModel):
+    """What a process has rejected since its last report."""
+
+    rejections: list[Rejection] = Field(max_length=MAX_REJECTIONS)
+    omitted: int = Field(ge=0, le=MAX_OMITTED, description="How many more there were.")
 
 
 # -- money ---------------------------------------------------------------------------------------

@@ -94,6 +94,7 @@ class Unauthenticated(ServiceError):
     detail = "Valid credentials are required."
 
     def __init__(self, *, token_given: bool = True) -> None:
+        self.token_given = token_given
         challenge = 'Bearer error="invalid_token"' if token_given else "Bearer"
         super().__init__(headers={"WWW-Authenticate": challenge})
 

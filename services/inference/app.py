@@ -22,18 +22,14 @@ from services.common.http.methods import Cors
 from services.common.identity.auth_client import AuthClient
 from services.common.identity.issuer_keys import IssuerKeys
 from services.common.identity.key_verifier import KeyVerifier
+from services.common.identity.rejection_feed import report_rejections
+from services.common.identity.rejections import RejectionLog
 from services.common.identity.revocation_feed import follow_revocations
 from services.common.identity.revocations import Revocations
 from services.common.identity.tokens import TokenVerifier
 from services.common.telemetry.metrics import Metrics
 from services.inference.api.admission import ConcurrencyLimiter, FairSlots, MemoryLimiter
-from services.inference.api.collaborators import (
-    Admission,
-    Metering,
-    Models,
-    Monitoring,
-    Rollouts,
-)
+from services.inference.api.collaborators import Admission, Metering, Models, Monitoring, Rollouts
 from services.inference.api.decoding import Decoder
 from services.inference.api.fast_path import FAST_PATH, FastPath
 from services.inference.api.front import InferenceApp, around_predictions
@@ -128,7 +124,8 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
         prometheus = app.state.metrics.registry
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(http_client(tracing=tracing))
-            keys, verifier, auth = _open_identity(http, settings)
+            rejections = RejectionLog()
+            keys, verifier, auth = _open_identity(http, settings, rejections)
             metering, shipper = _open_metering(stack, http, settings, prometheus, tracing)
             models, watched = _open_models(stack, stores, settings, prometheus)
             rollouts = _open_rollouts(stack, stores, settings, models, prometheus)
@@ -143,6 +140,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
             background = Background(
                 models=watcher.run,
                 revocations=partial(follow_revocations, auth, verifier),
+                rejections=partial(report_rejections, auth, rejections),
                 leases=metering.leases.run,
                 shipping=shipper.run,
                 canaries=rollouts.canaries.run,
@@ -237,7 +235,7 @@ def _open_stores(settings: InferenceSettings) -> _Stores:
 
 
 def _open_identity(
-    http: httpx.AsyncClient, settings: InferenceSettings
+    http: httpx.AsyncClient, settings: InferenceSettings, rejections: RejectionLog
 ) -> tuple[IssuerKeys, TokenVerifier, AuthClient]:
     keys = IssuerKeys(http, settings.auth_address)
     auth = AuthClient(
@@ -252,6 +250,7 @@ def _open_identity(
         issuer=settings.auth_url,
         api_keys=KeyVerifier(auth.introspect_key, revocations=revocations),
         revocations=revocations,
+        rejections=rejections,
     )
     keys.on_withdrawal = verifier.forget
     return keys, verifier, auth

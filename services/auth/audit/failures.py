@@ -64,8 +64,13 @@ class FailureLog:
         address: str | None,
         actor: str | None = None,
         target: str | None = None,
+        time: datetime | None = None,
     ) -> None:
-        """Note a failure, or only count it if the allowance is used up."""
+        """Note a failure, or only count it if the allowance is used up.
+
+        Args:
+            time: when it happened; default now.
+        """
         now = self._clock()
         refill = (now - self._refilled_at) * PER_SECOND
         self._allowance = min(BURST, self._allowance + refill)
@@ -76,13 +81,17 @@ class FailureLog:
         self._allowance -= 1
         self._noted.append(
             Failure(
-                datetime.now(UTC),
+                time or datetime.now(UTC),
                 action,
                 actor,
                 clip(target, max_chars=MAX_TARGET_CHARS),
                 clip(address, max_chars=MAX_ADDRESS_CHARS),
             )
         )
+
+    def omit(self, count: int) -> None:
+        """Count failures that another service could only count."""
+        self._omitted += count
 
     def take(self) -> list[Failure]:
         """Return what was noted since the last call, with an entry for what was only counted."""

@@ -1,4 +1,4 @@
-"""Calls to auth: who is behind an API key, and what has been revoked?"""
+"""Calls to auth: who is behind an API key, what has been revoked, and what was rejected?"""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ import orjson
 import structlog
 from pydantic import SecretStr
 
-from services.common.contracts import KeyIntrospection, RevocationPage
+from services.common.contracts import KeyIntrospection, RejectionReport, RevocationPage
 from services.common.errors import Unavailable
 from services.common.identity.client_token import ClientToken, NoToken
 from services.common.identity.key_verifier import KEYS_UNAVAILABLE
@@ -33,6 +33,7 @@ class AuthClient:
         self._http = http
         self._introspection_url = f"{auth_url}/introspect"
         self._revocations_url = f"{auth_url}/revocations"
+        self._rejections_url = f"{auth_url}/rejections"
         self._client = (client_id, client_secret.get_secret_value())
         self._token = ClientToken(
             http, auth_url=auth_url, client_id=client_id, client_secret=client_secret
@@ -80,6 +81,29 @@ class AuthClient:
         except NoToken as error:
             raise Unavailable(f"{error}.") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            raise Unavailable(f"{_reason(error)}.") from error
+
+    async def report_rejections(self, report: RejectionReport) -> None:
+        """Report credentials that this service has rejected.
+
+        Only the end of the process cancels this call, so it is not shielded.
+
+        Raises:
+            Unavailable: auth does not accept the report.
+        """
+        try:
+            headers = {
+                "Authorization": f"Bearer {await self._token.get()}",
+                "Content-Type": "application/json",
+            }
+            content = report.model_dump_json().encode()
+            response = await self._http.post(self._rejections_url, content=content, headers=headers)
+            if response.status_code == 401:
+                self._token.drop()
+            response.raise_for_status()
+        except NoToken as error:
+            raise Unavailable(f"{error}.") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{_reason(error)}.") from error
 
 

@@ -11,7 +11,7 @@ from fastapi.security.base import SecurityBase
 from services.common.errors import InsufficientScope, Unauthenticated
 from services.common.identity.api_keys import looks_like_api_key
 from services.common.identity.caller import Caller
-from services.common.identity.tokens import TokenVerifier
+from services.common.identity.tokens import TokenVerifier, token_digest
 
 SCOPES = {
     "predict": "Call models.",
@@ -80,6 +80,30 @@ def choose_credentials(authorization: bytes | None, api_key: bytes | None) -> by
     return token
 
 
+async def authenticate(
+    verifier: TokenVerifier, headers: list[tuple[bytes, bytes]], *, address: str
+) -> Caller:
+    """Return the caller of a request with these raw headers, who may call from this IP address.
+
+    Rejected credentials are noted for the audit log; none at all are no attempt.
+
+    Raises:
+        Unauthenticated: the credentials are missing or invalid.
+        AddressNotAllowed: the API key is limited to other addresses.
+        Unavailable: the credentials cannot be checked right now.
+    """
+    try:
+        credentials = read_credentials(headers)
+        caller = verifier.recall(token_digest(credentials)) or await verifier.verify(credentials)
+    except Unauthenticated as error:
+        if error.token_given and verifier.rejections is not None:
+            verifier.rejections.note(address)
+        raise
+    if caller.limits is not None:
+        caller.limits.check_address(address)
+    return caller
+
+
 class Guard(ABC):
     """A dependency that rejects requests which may not use a route.
 
@@ -106,9 +130,8 @@ class RequireScope(Guard, SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         verifier: TokenVerifier = request.app.state.verifier
-        caller = await verifier.verify(read_credentials(request.scope["headers"]))
-        if caller.limits is not None:
-            caller.limits.check_address(request.client.host if request.client else "")
+        address = request.client.host if request.client else ""
+        caller = await authenticate(verifier, request.scope["headers"], address=address)
         if self.scope is not None and self.scope not in caller.scopes:
             raise InsufficientScope(self.scope)
         return caller

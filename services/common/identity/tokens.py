@@ -22,6 +22,7 @@ from services.common.identity.api_keys import looks_like_api_key
 from services.common.identity.caller import Caller
 from services.common.identity.issuer_keys import ALGORITHM, KeySource
 from services.common.identity.key_verifier import KeyVerifier
+from services.common.identity.rejections import RejectionLog
 from services.common.identity.revocations import Revocations
 
 TOKEN_TYPE = "at+jwt"  # noqa: S105
@@ -55,6 +56,7 @@ class TokenVerifier:
         revocations: those that this process knows; shared with `api_keys`.
         clock: returns seconds since the epoch.
         max_cached: the most verified tokens to cache, at about 400 bytes each.
+        rejections: notes rejected credentials; see `guards.authenticate`.
     """
 
     def __init__(
@@ -66,7 +68,9 @@ class TokenVerifier:
         revocations: Revocations | None = None,
         clock: Callable[[], float] = time.time,
         max_cached: int = 1 << 17,
+        rejections: RejectionLog | None = None,
     ) -> None:
+        self.rejections = rejections
         self._keys = keys
         self._issuer = issuer
         self._api_keys = api_keys

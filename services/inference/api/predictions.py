@@ -16,8 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.common.errors import STOPPING, ServiceError, error_response
 from services.common.identity.caller import Caller
-from services.common.identity.guards import read_credentials
-from services.common.identity.tokens import token_digest
+from services.common.identity.guards import authenticate
 from services.common.telemetry.requests import request_id
 from services.inference.access import check_model, check_scope
 from services.inference.api import steps
@@ -102,7 +101,7 @@ class PredictEndpoint:
         """Check the credentials, find the model, read the body, and predict."""
         admission = self._admission
         address = scope["client"][0] if scope.get("client") else ""
-        caller = await self.authorize(read_credentials(scope["headers"]), address=address)
+        caller = await self.authorize(scope["headers"], address=address)
         model = await self.find_model(caller, target)
         head = read_head(scope["headers"], max_bytes=admission.max_body_bytes)
         with admission.memory.reserve(caller.account) as memory:
@@ -111,12 +110,13 @@ class PredictEndpoint:
             check = partial(check_wanted, scope, head, started=started)
             return await self.predict(call, model, memory, check=check)
 
-    async def authorize(self, credentials: bytes, *, address: str) -> Caller:
+    async def authorize(self, headers: list[tuple[bytes, bytes]], *, address: str) -> Caller:
         """Return the caller of a token or API key, and count the request against its rate limit.
 
         That is the account's, or with a test key the one of its test keys.
 
         Args:
+            headers: the request's raw headers.
             address: the caller's IP address.
 
         Raises:
@@ -125,10 +125,7 @@ class PredictEndpoint:
             RateLimited: the account is over its rate limit, or its test keys are over theirs.
             Unavailable: the credentials or the account's terms cannot be checked right now.
         """
-        verifier = self._admission.verifier
-        caller = verifier.recall(token_digest(credentials)) or await verifier.verify(credentials)
-        if caller.limits is not None:
-            caller.limits.check_address(address)
+        caller = await authenticate(self._admission.verifier, headers, address=address)
         check_scope(caller)
         if caller.is_test:
             self._admission.unbilled.admit(caller.account)

@@ -10,7 +10,6 @@ from starlette.requests import Request
 
 from services.common.contracts import format_amount
 from services.common.identity.caller import Caller
-from services.common.identity.guards import read_credentials
 from services.inference.access import may_use
 from services.inference.api.collaborators import Admission, Models
 from services.inference.api.predictions import PredictEndpoint, expected
@@ -134,7 +133,7 @@ class ToolServer:
         if target is None:
             raise ModelNotFound()
         address = request.client.host if request.client else ""
-        caller = await endpoint.authorize(read_credentials(headers), address=address)
+        caller = await endpoint.authorize(headers, address=address)
         model = await endpoint.find_model(caller, target)
         head = read_head(headers, max_bytes=admission.max_body_bytes)
         head = head._replace(json_length=None, is_csv=False)

@@ -42,7 +42,7 @@ def guarded_routes(app: FastAPI) -> list[tuple[str, str]]:
         (method.upper(), path.replace("{client_id}", "tgc_x").replace("{id}", "x"))
         for path, operations in app.openapi()["paths"].items()
         for method, operation in operations.items()
-        if "security" in operation and path != "/revocations"
+        if "security" in operation and path not in ("/revocations", "/rejections")
     )
 
 

@@ -260,6 +260,27 @@ class TestRejectedCredentials:
         assert found.count("refresh_token_rejected") == 1
         assert found.count("client_rejected") == 1
 
+    async def test_what_other_services_rejected_is_recorded(
+        self, client: AsyncClient, as_admin: Headers, as_ada: Headers, inference: tuple[str, str]
+    ) -> None:
+        granted = await client.post(
+            "/token", data={"grant_type": "client_credentials"}, auth=inference
+        )
+        service = {"Authorization": f"Bearer {granted.json()['access_token']}"}
+        rejection = {"time": "2026-01-31T12:00:00Z", "address": "203.0.113.9"}
+        report = {"rejections": [rejection], "omitted": 7}
+
+        forbidden = await client.post("/rejections", json=report, headers=as_ada)
+        answer = await client.post("/rejections", json=report, headers=service)
+
+        assert (forbidden.status_code, answer.status_code) == (403, 204)
+        entries = (await read_audit(client, as_admin))["entries"]
+        [entry] = [each for each in entries if each["action"] == "token_rejected"]
+        assert entry["time"].startswith("2026-01-31T12:00:00")
+        assert (entry["target"], entry["address"]) == (inference[0], "203.0.113.9")
+        [omitted] = [each for each in entries if each["action"] == "failures_omitted"]
+        assert omitted["target"] == "7"
+
     async def test_a_request_without_credentials_is_no_attempt(
         self, client: AsyncClient, as_admin: Headers
     ) -> None:

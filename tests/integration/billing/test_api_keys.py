@@ -6,10 +6,12 @@ import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 from pydantic import SecretStr
+from sqlalchemy import Select, select
 
 from harness.auth import SERVICE, RunningAuth, running_auth
 from harness.issuer import Headers
 from harness.waiting import eventually_async
+from services.auth.models import AuditEntry, PendingAuditEntry
 from services.common.identity.api_keys import new_api_key
 from tests.integration.billing.conftest import OpenApp, browse
 
@@ -159,3 +161,26 @@ async def test_the_openapi_document_offers_the_key_only_where_it_may_suffice(
 
     assert {"api_key": []} in paths["/usage"]["get"]["security"]
     assert {"api_key": []} not in paths["/leases"]["post"]["security"]
+
+
+async def test_rejected_credentials_are_in_the_audit_log_of_auth(
+    client: AsyncClient, auth: RunningAuth
+) -> None:
+    answer = await client.get("/usage", headers={"X-API-Key": new_api_key("live")})
+
+    async def find_audited() -> set[str | None]:
+        async with auth.database.snapshot() as session:
+            # In this order, because entries move from the first table to the second.
+            pending = await session.scalars(_targets(PendingAuditEntry))
+            return {*pending, *await session.scalars(_targets(AuditEntry))}
+
+    async def is_audited() -> bool:
+        return bool(await find_audited())
+
+    assert answer.status_code == 401
+    await eventually_async(is_audited)
+    assert await find_audited() == {SERVICE[0]}
+
+
+def _targets(table: type[PendingAuditEntry] | type[AuditEntry]) -> Select[str | None]:
+    return select(table.target).where(table.action == "token_rejected")

@@ -18,7 +18,8 @@ DOCUMENTED = re.compile(rf"\b(?:{METHODS})(?:[·|](?:{METHODS}))* (/[\w./{{}}:-]
 ADDRESS = re.compile(
     r"https?://(?:127\.0\.0\.1:(800[123])|(auth|inference|billing)\.[\w.-]+)(/[\w./:-]+)"
 )
-INSIDE = {"/healthz", "/readyz", "/metrics", "/revocations", "/events", "/leases", "/design"}
+PROBES = {"/healthz", "/readyz", "/metrics"}
+INSIDE = PROBES | {"/revocations", "/rejections", "/events", "/leases", "/design"}
 """What only the cluster calls."""
 PORTS = {"8001": "auth", "8002": "inference", "8003": "billing"}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -17,7 +17,7 @@ from jose import jwt
 
 from harness.asgi_servers import serving_app
 from harness.issuer import Issuer
-from services.common.contracts import format_amount, parse_amount
+from services.common.contracts import RejectionReport, format_amount, parse_amount
 from services.common.errors import PROBLEM_JSON
 from services.common.identity.api_keys import Mode, new_api_key
 from tests.integration.inference.wallets import Wallets
@@ -94,6 +94,8 @@ class Neighbours:
     """Every key that was introspected, repeats included."""
     revocations: list[dict[str, Any]] = field(default_factory=list)
     """As auth lists them; tests add some and remove none."""
+    rejected: list[RejectionReport] = field(default_factory=list)
+    """The reports of rejected credentials."""
     answered_by_a_proxy: bool = False
     """Whether failures come from a proxy in front of billing."""
 
@@ -181,6 +183,10 @@ class Neighbours:
                 raise HTTPException(status)
             begin = after if after <= len(self.revocations) else 0
             return {"last": len(self.revocations), "revocations": self.revocations[begin:]}
+
+        @app.post("/rejections", status_code=204)
+        async def rejections(request: Request) -> None:
+            self.rejected.append(RejectionReport.model_validate_json(await request.body()))
 
         @app.get("/plans")
         async def plans() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from harness.auth import running_auth
+from services.common.contracts import Rejection, RejectionReport
 from services.common.errors import Unavailable
 from services.common.http.client import http_client
 from services.common.identity.api_keys import new_api_key
@@ -100,6 +102,12 @@ async def test_a_revocation_is_listed_once(auth: Auth) -> None:
     assert restarted.revocations[-1:] == page.revocations
 
 
+async def test_a_report_of_rejections_is_accepted(auth: Auth) -> None:
+    rejection = Rejection(time=datetime.now(UTC), address="203.0.113.9")
+
+    await auth.client.report_rejections(RejectionReport(rejections=[rejection], omitted=2))
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://127.0.0.1:0", "http://["])
 async def test_auth_that_cannot_be_reached_is_unavailable(url: str) -> None:
     async with http_client() as http:
@@ -110,3 +118,5 @@ async def test_auth_that_cannot_be_reached_is_unavailable(url: str) -> None:
             await client.introspect_key(new_api_key("live").encode())
         with pytest.raises(Unavailable):
             await client.list_revocations(after=0)
+        with pytest.raises(Unavailable):
+            await client.report_rejections(RejectionReport(rejections=[], omitted=0))

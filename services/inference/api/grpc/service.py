@@ -20,7 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from services.common.errors import STOPPING, BadRequest, ServiceError
 from services.common.http.app import Check
 from services.common.identity.caller import Caller
-from services.common.identity.guards import read_credentials
+from services.common.identity.guards import authenticate
 from services.common.telemetry.requests import request_id
 from services.inference.access import check_model, check_scope
 from services.inference.api import steps
@@ -168,8 +168,7 @@ class InferenceService:
         endpoint, admission = self._endpoint, self._admission
         model_name = ""
         try:
-            credentials = read_credentials(call.headers)
-            caller = await endpoint.authorize(credentials, address=_address(call.context))
+            caller = await endpoint.authorize(call.headers, address=_address(call.context))
             head = read_head(call.headers, max_bytes=admission.max_body_bytes)
             with admission.memory.reserve(caller.account) as memory:
                 content = await self._read(call.context, caller)
@@ -252,9 +251,8 @@ class InferenceService:
         return messages.ModelMetadataResponse(**described.model_dump()).SerializeToString()
 
     async def _check_caller(self, call: Incoming) -> Caller:
-        caller = await self._admission.verifier.verify(read_credentials(call.headers))
-        if caller.limits is not None:
-            caller.limits.check_address(_address(call.context))
+        address = _address(call.context)
+        caller = await authenticate(self._admission.verifier, call.headers, address=address)
         check_scope(caller)
         return caller
 
