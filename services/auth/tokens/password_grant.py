@@ -196,7 +196,7 @@ async def _lock(
     """Lock a log-in's counters and, before them, its user, if the password is right.
 
     Returns:
-        The user, or None if there is none or it has changed; and the failures of each key.
+        The user, or None if it is not there or has changed; and the failures of each key.
     """
     locked = await repository.lock_login(session, user_id=user.id, keys=keys) if user else None
     if user is None or locked is None:
