@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 BURST = 1000
 """Failures that a process may record at once."""
+RESERVE = BURST // 2
+"""What other services cannot use of it, so that a flood there hides no failed log-in here."""
 PER_SECOND = 1.0
 """Failures that it may record continuously: at most 86,400 entries, about 25 MB, per day."""
 MAX_TARGET_CHARS = 128
@@ -65,17 +67,19 @@ class FailureLog:
         actor: str | None = None,
         target: str | None = None,
         time: datetime | None = None,
+        reserve: int = 0,
     ) -> None:
         """Note a failure, or only count it if the allowance is used up.
 
         Args:
             time: when it happened; default now.
+            reserve: the allowance that must be left for other failures.
         """
         now = self._clock()
         refill = (now - self._refilled_at) * PER_SECOND
         self._allowance = min(BURST, self._allowance + refill)
         self._refilled_at = now
-        if self._allowance < 1:
+        if self._allowance < 1 + reserve:
             self._omitted += 1
             return
         self._allowance -= 1

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Response
 
+from services.auth.audit.failures import RESERVE
 from services.auth.audit.requests import Failures
 from services.auth.callers import check_active
 from services.common.contracts import RejectionReport
@@ -40,7 +41,11 @@ async def report_rejections(
         await check_active(session, caller=caller)
     for each in report.rejections:
         failures.note(
-            "token_rejected", address=each.address, target=caller.client_id, time=each.time
+            "token_rejected",
+            address=each.address,
+            target=caller.client_id,
+            time=each.time,
+            reserve=RESERVE,
         )
     failures.omit(report.omitted)
     return Response(status_code=204)

@@ -1,13 +1,14 @@
 """The hash chain, and what a process keeps of failed attempts."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import rfc8785
 
 from services.auth.audit.chain import FIRST_PREVIOUS, entry_document, find_break, hash_entry
-from services.auth.audit.failures import BURST, FailureLog
+from services.auth.audit.failures import BURST, RESERVE, FailureLog
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,20 @@ class TestFailureLog:
 
         assert len(noted) == BURST + 1
         assert (noted[-1].action, noted[-1].target) == ("failures_omitted", "234")
+
+    def test_a_flood_elsewhere_leaves_the_reserve_to_own_failures(self) -> None:
+        failures = FailureLog(clock=lambda: 0.0)
+        for _ in range(BURST):
+            failures.note("token_rejected", address=None, reserve=RESERVE)
+        failures.note("login_failed", address=None)
+
+        found = Counter(each.action for each in failures.take())
+
+        assert found == {
+            "token_rejected": BURST - RESERVE,
+            "login_failed": 1,
+            "failures_omitted": 1,
+        }
 
     def test_the_allowance_grows_back_with_time_up_to_its_limit(self) -> None:
         now = 0.0
