@@ -14,6 +14,7 @@ from services.billing.archives.store import ArchiveStore, is_installed
 from services.billing.corrections import router as corrections
 from services.billing.corrections.recalls import APPLY_EVERY_S, apply_forever
 from services.billing.database import MIGRATIONS
+from services.billing.events import conflicts_router as conflicts
 from services.billing.events import router as events
 from services.billing.invoices import router as invoices
 from services.billing.invoices.issuing import Books
@@ -166,6 +167,7 @@ def create_app(
     app.state.event_metrics = events.EventMetrics(app.state.metrics.registry)
     for router in (
         events.router,
+        conflicts.router,
         usage.router,
         exports.router,
         revenue.router,

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence, Set
 from datetime import datetime
+from typing import NamedTuple
 
 import orjson
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
@@ -13,6 +14,14 @@ from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
 from services.billing.invoices.models import LateEvent
 from services.billing.models import EventConflict, EventKey, UsageEvent
+
+
+class ConflictKey(NamedTuple):
+    """What identifies a conflict: the event, and which other payload it had."""
+
+    id: str
+    source: str
+    fingerprint: str
 
 
 async def find_fingerprints(
@@ -89,6 +98,17 @@ async def add_conflicts(
             for conflict in conflicts
         ],
     )
+
+
+async def list_conflicts(
+    session: AsyncSession, *, after: ConflictKey | None, limit: int
+) -> Sequence[EventConflict]:
+    """Return conflicts in the order of their keys, from the one that follows `after`."""
+    key = EventConflict.id, EventConflict.source, EventConflict.fingerprint
+    found = select(EventConflict).order_by(*key).limit(limit)
+    if after is not None:
+        found = found.where(tuple_(*key) > after)
+    return (await session.scalars(found)).all()
 
 
 def _key_row(arrival: Arrival) -> dict[str, object]:

@@ -8,11 +8,17 @@ from httpx import AsyncClient
 from sqlalchemy import select
 
 from harness.issuer import Headers
-from harness.usage_events import BOB, JOURNAL, deliver, event, total, used
+from harness.usage_events import ADA, BOB, JOURNAL, deliver, event, total, used
 from services.billing.models import EventConflict, EventKey, Period, UsageEvent
 from services.common.db.database import Database
 
 pytestmark = pytest.mark.any_database
+
+
+async def list_conflicts(client: AsyncClient, admin: Headers, **query: Any) -> dict[str, Any]:
+    response = await client.get("/events/conflicts", params=query, headers=admin)
+    page: dict[str, Any] = response.json()
+    return page
 
 
 class TestIdentity:
@@ -63,6 +69,31 @@ class TestIdentity:
         async with database.snapshot() as session:
             listed = (await session.scalars(select(EventConflict))).one()
         assert (listed.id, listed.account) == (first["id"], other["subject"])
+
+    async def test_conflicts_are_listed_for_administrators_page_by_page(
+        self, client: AsyncClient, service: Headers, admin: Headers, ada: Headers
+    ) -> None:
+        first, second = event(rows=1), event(rows=1)
+        repeats = [
+            one | {"data": one["data"] | {"rows": rows}}
+            for one in (first, second)
+            for rows in (2, 3)
+        ]
+        await deliver(client, service, [first, second, *repeats, *repeats])
+
+        pages = [await list_conflicts(client, admin, limit=3)]
+        pages.append(await list_conflicts(client, admin, limit=3, cursor=pages[0]["next_cursor"]))
+
+        listed = [conflict for page in pages for conflict in page["conflicts"]]
+        assert [len(page["conflicts"]) for page in pages] == [3, 1]
+        assert pages[1]["next_cursor"] is None
+        assert {(each["id"], each["rows"]) for each in listed} == {
+            (each["id"], each["data"]["rows"]) for each in repeats
+        }
+        assert {(each["source"], each["account"]) for each in listed} == {("/inference", ADA)}
+        refused = await client.get("/events/conflicts", headers=ada)
+        bad = await client.get("/events/conflicts", params={"cursor": "zz"}, headers=admin)
+        assert (refused.status_code, bad.status_code) == (403, 422)
 
     async def test_the_same_id_from_another_source_is_another_event(
         self, client: AsyncClient, service: Headers

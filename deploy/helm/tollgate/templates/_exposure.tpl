@@ -35,5 +35,5 @@ inference: [/v1, /v2, /mcp{{ if .Values.domain }}, /.well-known{{ end }}]
 {{- if .Values.domain }}
 console: [/, /assets, /models, /sign-up, /sign-in, /sign-out, /account, /keys, /usage, /billing, /invoices, /organisation, /admin, /docs, /.well-known]
 {{- end }}
-billing: [/usage, /exports, /revenue, /plans, /accounts, /balance, /sources, /invoices, /billing-profile, /billing-runs, /subscription, /recalls, /adjustments{{ if .Values.domain }}, /.well-known{{ end }}]
+billing: [/usage, /exports, /revenue, /plans, /accounts, /balance, /sources, /events/conflicts, /invoices, /billing-profile, /billing-runs, /subscription, /recalls, /adjustments{{ if .Values.domain }}, /.well-known{{ end }}]
 {{- end }}
