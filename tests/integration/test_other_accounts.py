@@ -177,7 +177,11 @@ async def test_another_organisations_id_does_not_exist(
 ) -> None:
     strangers = [world.eve.headers, await world.eve.acting_for(world.other)]
 
-    answers = [await world.call(route, headers, OWNED[route]) for headers in strangers]
+    answers = [
+        await world.call(route, headers, body)
+        for headers in strangers
+        for body in (OWNED[route], ["not valid"])  # what exists is checked before the body
+    ]
 
     for answer in answers:
         assert answer.status_code == 404, answer.text

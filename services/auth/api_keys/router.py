@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from services.auth.api_keys import service
+from services.auth.api_keys.service import ManagedKey
 from services.auth.audit.requests import Address, Failures
 from services.auth.callers import LoginNeeded
 from services.auth.models import ApiKey
@@ -139,6 +140,20 @@ async def list_api_keys(caller: KeyManager, session: Snapshot) -> dict[str, Any]
     return {"api_keys": await service.list_keys(session, caller=caller)}
 
 
+async def _managed(
+    id: str, caller: KeyManager, session: Transaction, address: Address, failures: Failures
+) -> ManagedKey:
+    """Lock the key before the body is validated."""
+    try:
+        return await service.lock_managed(session, caller=caller, key_id=id)
+    except NotFound:
+        failures.note("access_denied", actor=caller.author, target=id, address=address)
+        raise
+
+
+Managed = Annotated[ManagedKey, Depends(_managed)]
+
+
 @router.post(
     "/{id}/rotate",
     status_code=201,
@@ -146,12 +161,11 @@ async def list_api_keys(caller: KeyManager, session: Snapshot) -> dict[str, Any]
     responses=error_responses(*_REFUSALS, NotFound, service.KeyExpired, BodyInvalid),
 )
 async def rotate_api_key(
-    id: str,
+    managed: Managed,
     caller: KeyManager,
     session: Transaction,
     response: Response,
     address: Address,
-    failures: Failures,
     body: ApiKeyRotate | None = None,
 ) -> dict[str, Any]:
     """Replace an API key with a new one that may do the same.
@@ -159,26 +173,18 @@ async def rotate_api_key(
     The old key works until `overlap_seconds` have passed, at most a week; by default it ends now.
     """
     overlap = timedelta(seconds=body.overlap_seconds if body else 0)
-    try:
-        key, text = await service.rotate_key(
-            session, caller=caller, key_id=id, overlap=overlap, address=address
-        )
-    except NotFound:
-        failures.note("access_denied", actor=caller.author, target=id, address=address)
-        raise
+    key, text = await service.rotate_key(
+        session, managed, caller=caller, overlap=overlap, address=address
+    )
     return _show_once(key, text, response)
 
 
 @router.delete("/{id}", status_code=204, responses=error_responses(*_REFUSALS, NotFound))
 async def delete_api_key(
-    id: str, caller: KeyManager, session: Transaction, address: Address, failures: Failures
+    managed: Managed, caller: KeyManager, session: Transaction, address: Address
 ) -> None:
     """Delete an API key."""
-    try:
-        await service.delete_key(session, caller=caller, key_id=id, address=address)
-    except NotFound:
-        failures.note("access_denied", actor=caller.author, target=id, address=address)
-        raise
+    await service.delete_key(session, managed, caller=caller, address=address)
 
 
 def _show_once(key: ApiKey, text: str, response: Response) -> dict[str, Any]:

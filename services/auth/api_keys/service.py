@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -100,8 +101,30 @@ async def list_keys(session: AsyncSession, *, caller: Caller) -> Sequence[ApiKey
     return await repository.list_keys(session, account_id=caller.account)
 
 
+class ManagedKey(NamedTuple):
+    """A locked key of the caller's account, and the user who manages it; see `_find_manager`."""
+
+    key: ApiKey
+    user: User | None
+
+
+async def lock_managed(session: AsyncSession, *, caller: Caller, key_id: str) -> ManagedKey:
+    """Lock a key that is to be replaced or deleted.
+
+    Raises:
+        Unauthenticated: the token is no longer active.
+        LoginNeeded: it was issued to an app that is not part of Tollgate.
+        NotFound: the key does not exist or belongs to another account.
+    """
+    user = await _find_manager(session, caller=caller)
+    key = await repository.lock_key(session, account_id=caller.account, key_id=key_id)
+    if key is None:
+        raise NotFound()
+    return ManagedKey(key, user)
+
+
 async def rotate_key(
-    session: AsyncSession, *, caller: Caller, key_id: str, overlap: timedelta, address: str
+    session: AsyncSession, managed: ManagedKey, *, caller: Caller, overlap: timedelta, address: str
 ) -> tuple[ApiKey, str]:
     """Replace a key with a new one that may do the same; return it and its text.
 
@@ -110,13 +133,9 @@ async def rotate_key(
         address: where the request came from.
 
     Raises:
-        Unauthenticated: the token is no longer active.
-        LoginNeeded: it was issued to an app that is not part of Tollgate.
-        NotFound: the key does not exist or belongs to another account.
         KeyExpired: the key has expired.
     """
-    user = await _find_manager(session, caller=caller)
-    old = await _lock_key(session, caller=caller, key_id=key_id)
+    old, user = managed
     now = datetime.now(UTC)
     if old.has_expired(now):
         raise KeyExpired()
@@ -137,29 +156,25 @@ async def rotate_key(
         await repository.delete_key(session, old)
     text = await _store(session, new, now=now)
     await record(
-        session, "api_key_rotated", actor=_actor(caller, user), target=key_id, address=address
+        session, "api_key_rotated", actor=_actor(caller, user), target=old.id, address=address
     )
     await record(
         session, "api_key_created", actor=_actor(caller, user), target=new.id, address=address
     )
-    await publish(session, ("api_key", key_id))
+    await publish(session, ("api_key", old.id))
     return new, text
 
 
-async def delete_key(session: AsyncSession, *, caller: Caller, key_id: str, address: str) -> None:
-    """Delete a key.
-
-    Raises:
-        Unauthenticated: the token is no longer active.
-        LoginNeeded: it was issued to an app that is not part of Tollgate.
-        NotFound: the key does not exist or belongs to another account.
-    """
-    user = await _find_manager(session, caller=caller)
-    await repository.delete_key(session, await _lock_key(session, caller=caller, key_id=key_id))
+async def delete_key(
+    session: AsyncSession, managed: ManagedKey, *, caller: Caller, address: str
+) -> None:
+    """Delete a key."""
+    key, user = managed
+    await repository.delete_key(session, key)
     await record(
-        session, "api_key_deleted", actor=_actor(caller, user), target=key_id, address=address
+        session, "api_key_deleted", actor=_actor(caller, user), target=key.id, address=address
     )
-    await publish(session, ("api_key", key_id))
+    await publish(session, ("api_key", key.id))
 
 
 async def _find_manager(session: AsyncSession, *, caller: Caller) -> User | None:
@@ -170,13 +185,6 @@ async def _find_manager(session: AsyncSession, *, caller: Caller) -> User | None
     user = await find_creator(session, caller=caller)
     await refuse_apps(session, caller=caller)
     return user
-
-
-async def _lock_key(session: AsyncSession, *, caller: Caller, key_id: str) -> ApiKey:
-    key = await repository.lock_key(session, account_id=caller.account, key_id=key_id)
-    if key is None:
-        raise NotFound()
-    return key
 
 
 async def _store(session: AsyncSession, key: ApiKey, *, now: datetime) -> str:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address
@@ -73,6 +73,11 @@ async def list_users(
     return {"users": page, "next_cursor": page[-1].id if len(users) > limit else None}
 
 
+async def _user(user_id: str, caller: AdminCaller, session: Transaction) -> User:
+    """Find the user before the body is validated."""
+    return await service.get_user_by_id(session, user_id=user_id)
+
+
 @router.patch(
     "/{user_id}",
     response_model=UserAdminRead,
@@ -81,12 +86,16 @@ async def list_users(
     ),
 )
 async def update_user(
-    user_id: str, body: UserSwitch, caller: AdminCaller, session: Transaction, address: Address
+    user: Annotated[User, Depends(_user)],
+    body: UserSwitch,
+    caller: AdminCaller,
+    session: Transaction,
+    address: Address,
 ) -> User:
     """Disable or enable a user. A disabled user cannot log in, and has no valid tokens."""
     admin = await get_admin(session, caller=caller)
-    return await service.set_disabled_by_id(
-        session, user_id=user_id, disabled=body.disabled, actor=admin.id, address=address
+    return await service.switch_user(
+        session, user=user, disabled=body.disabled, actor=admin.id, address=address
     )
 
 

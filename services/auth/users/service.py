@@ -200,18 +200,26 @@ async def set_disabled(
     return user, True
 
 
-async def set_disabled_by_id(
-    session: AsyncSession, *, user_id: str, disabled: bool, actor: str, address: str
-) -> User:
-    """Disable or enable a user for an administrator; nothing happens if it already is so.
+async def get_user_by_id(session: AsyncSession, *, user_id: str) -> User:
+    """Return a user.
 
     Raises:
         UserNotFound: no user has this id.
-        LastAdministrator: no other administrator would be left.
     """
     user = await find_user(session, user_id=user_id) if user_id.isascii() else None
     if user is None:
         raise UserNotFound("No user has this id.")
+    return user
+
+
+async def switch_user(
+    session: AsyncSession, *, user: User, disabled: bool, actor: str, address: str
+) -> User:
+    """Disable or enable a user for an administrator; nothing happens if it already is so.
+
+    Raises:
+        LastAdministrator: no other administrator would be left.
+    """
     if (user.disabled_at is not None) != disabled:
         if disabled:
             await keep_an_administrator(session, user=user)

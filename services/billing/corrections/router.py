@@ -27,8 +27,9 @@ from services.billing.corrections.recalls import (
 from services.billing.corrections.selecting import Charged
 from services.billing.idempotency import ONCE_ERRORS, AdminCall
 from services.billing.invoices.router import AppBooks
+from services.billing.invoices.schemas import InvoiceRead
 from services.billing.invoices.service import InvoiceNotFound, get_invoice
-from services.common.db.database import Snapshot
+from services.common.db.database import AppDatabase, Snapshot
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -108,13 +109,21 @@ async def create_adjustment(
     )
 
 
+async def _invoice(
+    id: str, caller: Annotated[Caller, Depends(RequireScope("admin"))], database: AppDatabase
+) -> InvoiceRead:
+    """Find the invoice before the body is validated."""
+    async with database.snapshot() as session:
+        return await get_invoice(session, account=None, invoice_id=id)
+
+
 @router.post(
     "/invoices/{id}/credit-notes",
     status_code=201,
     responses=error_responses(*_errors, *ONCE_ERRORS, InvoiceNotFound, CreditTooLarge),
 )
 async def create_credit_note(
-    id: str,
+    invoice: Annotated[InvoiceRead, Depends(_invoice)],
     body: CreditNoteCreate,
     call: AdminCall,
     books: AppBooks,
@@ -123,8 +132,6 @@ async def create_credit_note(
 
     Amounts include tax. What was paid from a prepaid balance returns there.
     """
-    async with call.database.snapshot() as session:
-        invoice = await get_invoice(session, account=None, invoice_id=id)
     return await call.run(
         f"/invoices/{invoice.id}/credit-notes",
         body=body,

@@ -309,6 +309,16 @@ class TestAdministrators:
         found = await actions_on(client, as_admin, ada["id"])
         assert {"user_disabled", "user_enabled"} <= set(found)
 
+    async def test_an_unknown_user_is_404_even_with_an_invalid_body(
+        self, client: AsyncClient, ada: dict[str, str], as_admin: Headers
+    ) -> None:
+        answers = [
+            await client.patch(f"/users/{user}", json={"disabled": "maybe"}, headers=as_admin)
+            for user in ("nobody", ada["id"])
+        ]
+
+        assert [answer.status_code for answer in answers] == [404, 422]
+
     async def test_unknown_users_and_the_last_administrator_are_refused(
         self, client: AsyncClient, as_admin: Headers
     ) -> None:

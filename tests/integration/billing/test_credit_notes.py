@@ -154,6 +154,17 @@ async def test_who_may(client: AsyncClient, admin: Headers, issuer: Issuer, invo
     assert (by_ada.status_code, of_bob.status_code, missing.status_code) == (403, 404, 404)
 
 
+async def test_an_unknown_invoice_is_404_even_with_an_invalid_body_and_no_key(
+    client: AsyncClient, admin: Headers, invoice: str
+) -> None:
+    invalid = await give_back(client, admin, "missing", amount=5)
+    without_key = await client.post("/invoices/missing/credit-notes", headers=admin)
+    existing = await client.post(f"/invoices/{invoice}/credit-notes", headers=admin)
+
+    assert (invalid.status_code, without_key.status_code) == (404, 404)
+    assert existing.json()["type"].endswith(":idempotency_key_missing")
+
+
 async def test_any_changed_cell_is_found(
     client: AsyncClient, admin: Headers, database: Database, invoice: str
 ) -> None:
