@@ -21,6 +21,7 @@ SHARED = (
     "services/__init__.py",
     "services/common/__init__.py",
     "services/common/settings.py",
+    "services/common/validation.py",
 )
 
 

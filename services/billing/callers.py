@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Query
 from pydantic import TypeAdapter, ValidationError
 
-from services.common.contracts import AccountId
+from services.common.contracts import NOT_A_UUID, AccountId
 from services.common.errors import BodyInvalid, InsufficientScope
 from services.common.identity.caller import Caller
 from services.common.identity.guards import RequireScope
@@ -30,7 +30,7 @@ def own_or_other(caller: Caller, account: str | None) -> str:
     try:
         return _account_id.validate_python(account)
     except ValidationError as error:
-        raise BodyInvalid([{"loc": ["query", "account"], "msg": "Must be a UUID."}]) from error
+        raise BodyInvalid([{"loc": ["query", "account"], "msg": NOT_A_UUID}]) from error
 
 
 async def _account(

@@ -27,6 +27,7 @@ from services.common.settings import (
     ServiceUrl,
     local_client,
 )
+from services.common.validation import message_of
 
 
 def _local_database(data: dict[str, Any]) -> SecretStr:
@@ -75,7 +76,7 @@ def _plan(value: Any) -> PlanCreate | None:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the plan"
-        raise ValueError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise ValueError(f"{where}: {message_of(first)}") from error
     if plan.monthly_fee or plan.trial_credit:  # billing does not learn when an account begins
         raise ValueError("the default plan must have no monthly_fee and no trial_credit")
     return plan

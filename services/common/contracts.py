@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from services.common.times import Instant
+from services.common.validation import matching
 
 COMMAND_CLIENT = "tollgate-cli"
 """The public client as which the `tollgate` command signs people in."""
@@ -158,11 +159,21 @@ Sum = Annotated[int, BeforeValidator(_sum), _AS_TEXT, _IS_TEXT]
 Amount = Annotated[int, BeforeValidator(_amount), _AS_TEXT, _IS_TEXT]
 """A single amount, such as a price or a credit: like `Sum`, but at most `MAX_AMOUNT`."""
 
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217, such as USD.")]
+Currency = Annotated[
+    str,
+    matching(
+        r"^[A-Z]{3}$",
+        "Must be three capital letters, such as USD.",
+        description="ISO 4217, such as USD.",
+    ),
+]
+UUID_PATTERN = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+NOT_A_UUID = "Must be a UUID in lower case."
 AccountId = Annotated[
     str,
-    Field(
-        pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+    matching(
+        UUID_PATTERN,
+        NOT_A_UUID,
         description="The account's UUID, lower case: a user token's `sub`.",
     ),
 ]

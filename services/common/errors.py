@@ -12,7 +12,7 @@
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+
+from services.common.validation import explain
 
 PROBLEM_JSON = "application/problem+json"
 MAX_FIELD_ERRORS = 50
@@ -131,6 +133,14 @@ class BodyInvalid(ServiceError):
         )
 
 
+class BodyTooLarge(ServiceError):
+    """The body exceeds the size limit."""
+
+    status = 413
+    code = "body_too_large"
+    detail = "The body is too large."
+
+
 class Unavailable(ServiceError):
     """A dependency is temporarily unavailable; retry later."""
 
@@ -218,7 +228,11 @@ def install_error_handlers(app: FastAPI, refuse: Refuse, observe: Observe | None
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
-        return respond(request, _from_validation(error.errors()))
+        return respond(request, _from_validation(error))
+
+
+_CODES = {413: BodyTooLarge.code}
+"""Codes that do not follow from the status's name, which differs between versions of Python."""
 
 
 def from_http(error: HTTPException) -> ServiceError:
@@ -227,24 +241,17 @@ def from_http(error: HTTPException) -> ServiceError:
     detail = error.detail if error.detail and error.status_code < 500 else f"{phrase}."
     converted = ServiceError(detail, headers=error.headers)
     converted.status = error.status_code
-    converted.code = re.sub(r"[^a-z]+", "_", phrase.lower())
+    converted.code = _CODES.get(error.status_code) or re.sub(r"[^a-z]+", "_", phrase.lower())
     return converted
 
 
-def _from_validation(errors: Iterable[Any]) -> ServiceError:
+def _from_validation(error: RequestValidationError) -> ServiceError:
     """Convert pydantic's errors, leaving out the input, its repr and the context."""
-    entries = list(errors)
+    entries = error.errors()
     inputs = [entry.get("input") for entry in entries]
     if unreadable := next((each for each in inputs if isinstance(each, UnreadableJson)), None):
         return unreadable.error
-    return BodyInvalid(
-        [{"loc": [_clip(part) for part in each["loc"]], "msg": each["msg"]} for each in entries]
-    )
-
-
-def _clip(part: Any) -> Any:
-    """Shorten part of a location, which the client may have chosen, and make it printable."""
-    return part if isinstance(part, int) else ascii(str(part)[:100])[1:-1]
+    return BodyInvalid(explain(entries, body=error.body))
 
 
 class UnreadableJson:

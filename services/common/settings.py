@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.common.validation import message_of
+
 
 def _service_url(url: str) -> str:
     try:
@@ -110,7 +112,7 @@ class ServiceSettings(BaseSettings):
             return cls()
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
-            message = first["msg"].removeprefix("Value error, ")
+            message = message_of(first)
             exit_with_error(
                 f"{cls._variable(first['loc'])}: {message}" if first["loc"] else message
             )

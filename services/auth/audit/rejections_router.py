@@ -11,6 +11,7 @@ from services.common.contracts import RejectionReport
 from services.common.db.database import AppDatabase
 from services.common.errors import (
     BodyInvalid,
+    BodyTooLarge,
     InsufficientScope,
     Unauthenticated,
     Unavailable,
@@ -27,7 +28,9 @@ router = new_router(tag="audit")
     "/rejections",
     status_code=204,
     response_class=Response,
-    responses=error_responses(Unauthenticated, InsufficientScope, BodyInvalid, Unavailable),
+    responses=error_responses(
+        Unauthenticated, InsufficientScope, BodyTooLarge, BodyInvalid, Unavailable
+    ),
 )
 async def report_rejections(
     report: RejectionReport,

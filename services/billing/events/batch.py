@@ -19,6 +19,7 @@ from services.common.contracts import (
     Rows,
     UsageCloudEvent,
 )
+from services.common.validation import message_of
 
 MAX_AHEAD = timedelta(minutes=5)
 """How far in the future an event's time may be, since clocks differ."""
@@ -122,12 +123,12 @@ def is_likely_repeat(arrival: Arrival, *, arrived_before: Mapping[str, Sequence[
 
 
 def _reason(refused: UsageCloudEvent | ValidationError) -> str:
-    """Return why an event was rejected, in pydantic's words, which do not repeat the input."""
+    """Return why an event was rejected, without repeating the input."""
     if isinstance(refused, UsageCloudEvent):
         return "time: more than 5 minutes in the future"
     first = refused.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "event"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{where}: {message_of(first)}"
 
 
 def _arrival(index: int, event: UsageCloudEvent) -> Arrival:

@@ -2,17 +2,24 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 from services.billing.usage.parts import Part, PartGroup
 from services.billing.usage.schemas import Bucket, TimeBucket
 from services.billing.usage.sums import HOUR, NO_USAGE, Sums, day_of, hour_of, month_of
 from services.common.contracts import TAG_PATTERN, format_amount
+from services.common.validation import matching
 
 TimeUnit = Literal["hour", "day", "month"]
 K = TypeVar("K", bound=Hashable)
 
-GROUP_BY_PATTERN = f"^(hour|day|month|model|version|api_key|tag:{TAG_PATTERN})$"
+GroupBy = Annotated[
+    str,
+    matching(
+        f"^(hour|day|month|model|version|api_key|tag:{TAG_PATTERN})$",
+        "Must be hour, day, month, model, version, api_key or tag:<name>.",
+    ),
+]
 
 _KEY_CHARS: dict[TimeUnit, int] = {"month": len("2026-10"), "day": len("2026-10-31")}
 

@@ -14,7 +14,7 @@ from services.billing.plans.default import DefaultPlanId
 from services.billing.receipts.router import AppReceiptKeys
 from services.billing.usage import service
 from services.billing.usage.days import MAX_ACCOUNTS, AccountUsages, read_days
-from services.billing.usage.grouping import GROUP_BY_PATTERN
+from services.billing.usage.grouping import GroupBy
 from services.billing.usage.schemas import (
     ReceiptPage,
     ReceiptRead,
@@ -64,7 +64,7 @@ async def read_usage(
     default_plan: DefaultPlanId,
     since: Since = None,
     until: Until = None,
-    group_by: Annotated[str, Query(pattern=GROUP_BY_PATTERN)] = "hour",
+    group_by: GroupBy = "hour",
 ) -> UsageRead:
     """Return what an account used within `[from, to)`, in total and in buckets.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope
 
-from services.common.errors import BadRequest, ServiceError, Unavailable
+from services.common.errors import BadRequest, BodyTooLarge, ServiceError, Unavailable
 from services.common.http.disconnects import has_closed
 from services.inference.api.admission import MemoryReservation
 from services.inference.api.headers import TIMEOUT_PATTERN
@@ -19,14 +19,6 @@ BODY_DEADLINE_S = 30.0
 _KEY = re.compile(rb"[\x20-\x7e]{1,255}")
 _LENGTH = re.compile(rb"[0-9]{1,10}")
 _TIMEOUT = re.compile(TIMEOUT_PATTERN.encode())
-
-
-class BodyTooLarge(ServiceError):
-    """The body exceeds the size limit."""
-
-    status = 413
-    code = "body_too_large"
-    detail = "The body is too large."
 
 
 class EncodingNotAccepted(ServiceError):

@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from registry.records import Value
+from services.common.contracts import NOT_A_UUID, UUID_PATTERN
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -15,17 +16,18 @@ from services.common.errors import (
 )
 from services.common.http.routing import new_router
 from services.common.identity.guards import read_credentials
+from services.common.validation import matching
 from services.inference.access import PredictingCaller
 from services.inference.models.table import ModelNotFound, ModelTable
 from services.inference.monitoring.feedback import EventNotFound, FeedbackDiffers, FeedbackService
-
-_UUID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 class FeedbackRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    usage_event: str = Field(pattern=_UUID, description="`X-Usage-Event` of the prediction.")
+    usage_event: str = matching(
+        UUID_PATTERN, NOT_A_UUID, description="`X-Usage-Event` of the prediction."
+    )
     # Report the first invalid label only: there can be thousands.
     label: Value | Annotated[list[Value], Field(fail_fast=True)] = Field(
         description="The true outcome; for a request of several rows, a list with one for each."
