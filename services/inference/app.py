@@ -87,6 +87,8 @@ REQUEST_HEADERS = (
 RESPONSE_HEADERS = (
     "Deprecation",
     "Inference-Header-Content-Length",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "Sunset",
     "X-Model-Name",

@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from services.inference.api.collaborators import Admission, Metering, Monitoring
 from services.inference.api.reading import Head
 from services.inference.api.targets import Target
 from services.inference.metering import events
-from services.inference.metering.leases.manager import Spending
+from services.inference.metering.leases.spending import Spending
 from services.inference.models.table import LoadedModel
 from services.inference.monitoring.answered import AnsweredRequest
 from services.inference.rollouts.shadow import ShadowRequest
@@ -203,12 +203,14 @@ def receipt(prediction: Prediction, *, request_id: str) -> tuple[int | str, ...]
 
 
 def response_headers(prediction: Prediction, *, request_id: str) -> list[tuple[bytes, bytes]]:
-    """Return the headers of a 200: those of the body and the version, then the receipt."""
+    """Return the headers of a 200: those of the body, the version and the rate limit, then the
+    receipt."""
     values = receipt(prediction, request_id=request_id)
     named = zip(RECEIPT, values, strict=True)
     return [
         *prediction.encoded.headers,
         *prediction.model.headers,
+        *((name.lower().encode(), value.encode()) for name, value in _limits(prediction)),
         *((name.encode(), str(value).encode()) for name, value in named),
     ]
 
@@ -217,8 +219,15 @@ def response_without_start(prediction: Prediction, *, request_id: str) -> bytes:
     """Return the same headers as lines, and the body; no value can hold a line end."""
     encoded = prediction.encoded
     first = _as_lines(encoded.headers + prediction.model.headers)
+    first += "".join([f"{name}: {value}\r\n" for name, value in _limits(prediction)])
     lines = _LINES % (first, *receipt(prediction, request_id=request_id))
     return lines.encode() + encoded.content
+
+
+def _limits(prediction: Prediction) -> Iterable[tuple[str, str]]:
+    """Return the header fields of the account's rate limit, if it has one."""
+    bucket = prediction.spending.bucket
+    return () if bucket is None else bucket.fields().items()
 
 
 @lru_cache(maxsize=100)

@@ -24,6 +24,8 @@ class TestMoney:
 
         assert [reply.status for reply in replies] == [200] * 4 + [429] * 3
         assert "retry-after" in replies[-1].headers
+        left = [reply.headers["ratelimit"].partition(";t=")[0] for reply in replies]
+        assert left == [f'"default";r={number}' for number in (3, 2, 1, 0, 0, 0, 0)]
 
     async def test_credit_is_spent_to_the_end_and_no_further(
         self, served: Served, authorization: str, account: str, neighbours: Neighbours

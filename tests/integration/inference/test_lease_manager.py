@@ -15,10 +15,10 @@ from services.inference.metering.leases.manager import (
     IDLE_AFTER_S,
     RENEW_AFTER_S,
     LeaseManager,
-    Spending,
 )
 from services.inference.metering.leases.rates import RateLimited
 from services.inference.metering.leases.reservations import SPENDABLE_S
+from services.inference.metering.leases.spending import Spending
 from tests.integration.inference.conftest import eventually
 from tests.integration.inference.neighbours import Neighbours, running
 

@@ -264,12 +264,34 @@ class TestRateLimit:
         answers = await asyncio.gather(*(predict() for _ in range(5)))
 
         refused = [answer for answer in answers if answer.status_code == 429]
-        assert [answer.status_code for answer in answers].count(200) == 3
+        served = [answer for answer in answers if answer.status_code == 200]
+        assert len(served) == 3
         assert len(refused) == 2
         assert refused[0].headers["retry-after"] == "2"
         assert refused[0].headers["ratelimit-policy"] == '"default";q=3;w=6'
         assert refused[0].headers["ratelimit"] == '"default";r=0;t=2'
         assert refused[0].json()["type"] == "urn:tollgate:problem:rate_limited"
+
+    async def test_every_prediction_tells_what_is_left_of_the_limit(
+        self, predict: Predict, account: str, neighbours: Neighbours
+    ) -> None:
+        neighbours.rate_limit = {"per_second": 0.01, "burst": 3}
+
+        answers = [await predict() for _ in range(4)]
+
+        fields = [answer.headers["ratelimit"] for answer in answers]
+        assert [field.partition(";t=")[0] for field in fields] == [
+            f'"default";r={left}' for left in (2, 1, 0, 0)
+        ]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=300'}
+
+    async def test_without_a_limit_there_are_no_fields(
+        self, predict: Predict, account: str
+    ) -> None:
+        answer = await predict()
+
+        assert "ratelimit" not in answer.headers
+        assert "ratelimit-policy" not in answer.headers
 
     async def test_even_a_tiny_share_has_a_finite_retry_after(
         self, predict: Predict, account: str, neighbours: Neighbours

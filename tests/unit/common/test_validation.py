@@ -84,4 +84,6 @@ def test_a_long_or_unprintable_name_is_shortened_and_escaped() -> None:
 
     [(_, name)] = [each["loc"] for each in explain([entry], body=None)]
 
-    assert name.isascii() and name.isprintable() and name.startswith("\\n\\xe9")
+    assert name.isascii()
+    assert name.isprintable()
+    assert name.startswith("\\n\\xe9")

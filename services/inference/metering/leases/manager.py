@@ -10,13 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
 
 import structlog
 
-from services.common.contracts import format_amount, parse_amount
+from services.common.contracts import parse_amount
 from services.common.errors import Unavailable
 from services.inference.metering.billing_client import BillingClient, BillingError
 from services.inference.metering.leases.accounts import (
@@ -28,6 +26,7 @@ from services.inference.metering.leases.accounts import (
 from services.inference.metering.leases.client import LeaseClient
 from services.inference.metering.leases.rates import RateMeter
 from services.inference.metering.leases.reservations import CreditReservation
+from services.inference.metering.leases.spending import Spending
 
 RENEW_AFTER_S = 20.0
 FRESH_S = 30.0
@@ -46,36 +45,6 @@ RELEASE_S = 5.0
 """How long a stopping process tries to give back its unspent credit."""
 
 log = structlog.get_logger()
-
-
-class Spending(NamedTuple):
-    """What one request costs, in 10⁻⁹ of the unit, and where the amount was reserved."""
-
-    amount: int
-    currency: str
-    price_id: str
-    reservation: CreditReservation | None = None
-    """Where the amount was reserved; None if the request is postpaid or was charged before."""
-    billed_as: str | None = None
-    """What the price is for; None if it is for all models without their own."""
-    owed: bool = True
-    """False for the repeat of a charged request: it must not be billed, not even as a duplicate."""
-    is_test: bool = False
-    """Whether the request was made with a test key, so that nothing is owed."""
-
-    def free(self) -> None:
-        """Free the reserved amount: the request failed and will not be billed."""
-        if self.reservation is not None:
-            self.reservation.free(self.amount)
-
-    def usage_amount(self) -> str:
-        """Return the value of `X-Usage-Amount`, such as `0.0005 USD`."""
-        return _usage_amount(self.amount, self.currency, self.is_test)
-
-
-@lru_cache(maxsize=1024)
-def _usage_amount(amount: int, currency: str, is_test: bool) -> str:
-    return f"{format_amount(amount)} {currency}{' (test)' if is_test else ''}"
 
 
 class LeaseManager:
@@ -189,7 +158,8 @@ class LeaseManager:
             paid = await self._find_paid(event_id) if event_id is not None else None
             if paid is None:
                 raise
-            return paid
+            account = self._accounts.get(account_id)
+            return paid._replace(bucket=account.bucket if account else None)
 
     async def quote(self, account_id: str, model: str) -> Spending:
         """Return the spending of a request under a test key: nothing, in the account's currency.
@@ -207,7 +177,7 @@ class LeaseManager:
         This covers repeats to this process. Other processes serve a repeat once billing has
         received the event.
         """
-        self._journalled[event_id] = spending._replace(reservation=None, owed=False)
+        self._journalled[event_id] = spending._replace(reservation=None, owed=False, bucket=None)
         if len(self._journalled) > MAX_REMEMBERED:
             del self._journalled[next(iter(self._journalled))]
 
@@ -277,14 +247,12 @@ class LeaseManager:
         price = account.price(model)
         amount = price.of(rows)
         if not account.prepaid:
-            return Spending(amount, price.currency, price.price_id, billed_as=price.model)
+            return Spending.of(account, price, amount)
         if not account.reserve(amount, now):
             return None
         if account.needs_credit(now) and not self._leases.is_backing_off:
             self._leases.request(account)
-        return Spending(
-            amount, price.currency, price.price_id, account.reservation, billed_as=price.model
-        )
+        return Spending.of(account, price, amount, account.reservation)
 
     async def _spend_when_ready(self, account_id: str, model: str, rows: int) -> Spending:
         """Reserve what a request costs, waiting for terms and then for credit."""
@@ -299,7 +267,7 @@ class LeaseManager:
         if reservation is None:  # the account's plan turned postpaid while the request waited
             price = account.price(model)
             amount = price.of(rows)
-        return Spending(amount, price.currency, price.price_id, reservation, billed_as=price.model)
+        return Spending.of(account, price, amount, reservation)
 
     def _find_ready(self, account_id: str, now: float) -> Account | None:
         """Return an account that can be served from memory, and mark it as used."""

@@ -12,28 +12,29 @@ _LONGEST_S = 365 * 86_400
 
 
 class RateLimited(ServiceError):
-    """The account is over its rate limit; nothing was predicted or billed.
-
-    Besides `Retry-After`, the response has the fields of draft-ietf-httpapi-ratelimit-headers-10:
-    `RateLimit-Policy` with the quota and the seconds in which it refills from empty, `RateLimit`
-    with what is left of it and the seconds until there is more. Both describe this process's share
-    of the limit.
-    """
+    """The account is over its rate limit; nothing was predicted or billed."""
 
     status = 429
     code = "rate_limited"
     detail = "This account is over its rate limit."
 
     def __init__(self, limit: RateShare, *, wait_s: float) -> None:
-        wait = _whole_seconds(wait_s)
-        window = _whole_seconds(limit.burst / limit.per_second)
-        super().__init__(
-            headers={
-                "Retry-After": str(wait),
-                "RateLimit-Policy": f'"default";q={int(limit.burst)};w={window}',
-                "RateLimit": f'"default";r=0;t={wait}',
-            }
-        )
+        fields = _limit_fields(limit, left=0, wait_s=wait_s)
+        super().__init__(headers={"Retry-After": str(_whole_seconds(wait_s)), **fields})
+
+
+def _limit_fields(limit: RateShare, *, left: int, wait_s: float) -> dict[str, str]:
+    """Return the header fields of draft-ietf-httpapi-ratelimit-headers-10.
+
+    `RateLimit-Policy` has the quota and the seconds in which it refills from empty, `RateLimit`
+    what is left of it and the seconds until there is more. Both describe this process's share of
+    the limit.
+    """
+    window = _whole_seconds(limit.burst / limit.per_second)
+    return {
+        "RateLimit-Policy": f'"default";q={int(limit.burst)};w={window}',
+        "RateLimit": f'"default";r={left};t={_whole_seconds(wait_s)}',
+    }
 
 
 def _whole_seconds(seconds: float) -> int:
@@ -68,6 +69,12 @@ class TokenBucket:
         if self.tokens < 1:
             raise RateLimited(self.limit, wait_s=(1 - self.tokens) / self.limit.per_second)
         self.tokens -= 1
+
+    def fields(self) -> dict[str, str]:
+        """Return the header fields of an admitted request, as of the last one."""
+        left = int(self.tokens)
+        wait_s = (left + 1 - self.tokens) / self.limit.per_second
+        return _limit_fields(self.limit, left=left, wait_s=wait_s)
 
 
 @dataclass(slots=True)
