@@ -37,7 +37,9 @@ def list_models(
     if as_json:
         print_json(rows)
         return
-    if not rows:
+    if not rows and model:
+        typer.echo(f"Model '{printable(model)}' has no versions.")
+    elif not rows:
         typer.echo("No models yet; publish one with: tollgate train MODEL --release")
     print_table([_describe_row(row) for row in rows])
     for line in states:

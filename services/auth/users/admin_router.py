@@ -10,6 +10,7 @@ from services.auth.audit.requests import Address
 from services.auth.callers import AdminCaller, LoginNeeded, get_admin
 from services.auth.models import User
 from services.auth.users import mailed, service
+from services.common.contracts import UUID_PATTERN
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import (
     BodyInvalid,
@@ -18,12 +19,16 @@ from services.common.errors import (
     error_responses,
 )
 from services.common.http.routing import new_router
+from services.common.validation import matching
 
 router = new_router(prefix="/users", tag="users")
 
 MAX_PAGE = 1000
 
 _errors = (Unauthenticated, InsufficientScope, LoginNeeded)
+
+
+_Cursor = Annotated[str, matching(rf"{UUID_PATTERN}|^$", "Invalid cursor.")]
 
 
 class UserAdminRead(BaseModel):
@@ -64,7 +69,7 @@ async def list_users(
     caller: AdminCaller,
     session: Snapshot,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-    cursor: Annotated[str, Query(max_length=36, pattern=r"^[\x20-\x7e]*$")] = "",
+    cursor: _Cursor = "",
 ) -> dict[str, Any]:
     """List all users, in the order of their ids."""
     await get_admin(session, caller=caller)

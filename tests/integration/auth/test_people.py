@@ -288,6 +288,15 @@ class TestAdministrators:
         assert sorted(emails) == [ADA, "bob@example.com", ADMIN]
         assert page["next_cursor"] is None
 
+    @pytest.mark.parametrize("cursor", ["zz", "é", "0198a000-0000-7000-8000-0000000000ad "])
+    async def test_a_cursor_that_auth_has_not_made_is_refused(
+        self, client: AsyncClient, as_admin: Headers, cursor: str
+    ) -> None:
+        answer = await client.get("/users", params={"cursor": cursor}, headers=as_admin)
+
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [{"loc": ["query", "cursor"], "msg": "Invalid cursor."}]
+
     async def test_a_disabled_user_is_out_at_once_and_can_be_enabled(
         self,
         client: AsyncClient,

@@ -44,6 +44,12 @@ def test_a_pin_shows_in_the_list_until_it_is_ended(store: SignedStore) -> None:
     assert "pinned" not in run("list").stdout
 
 
+def test_a_model_that_does_not_exist_is_named_in_its_list(store: SignedStore) -> None:
+    listed = run("list", "wines")
+
+    assert (listed.exit_code, listed.stdout) == (0, "Model 'wines' has no versions.\n")
+
+
 def test_a_repeat_changes_nothing_and_exits_0(store: SignedStore) -> None:
     words = ("pin", "wine", SECOND, "--reason", "audit", "--json")
 
