@@ -13,6 +13,7 @@ from sqlalchemy import (
     Select,
     Subquery,
     Table,
+    and_,
     case,
     func,
     literal_column,
@@ -117,8 +118,8 @@ NOTHING = Exact((_sql(0),) * len(_WEIGHTS))
 
 def exact(low: Any, *, high: Any = None) -> Exact:
     """Return the columns of an amount, or one integer column, as parts that can be summed."""
-    highest = NOTHING.parts[2:] if high is None else _halves(high)
-    return Exact((*_halves(low), *highest))
+    highest = NOTHING.parts[2:] if high is None else halves(high)
+    return Exact((*halves(low), *highest))
 
 
 def labelled(source: Any, name: str) -> Exact:
@@ -143,9 +144,17 @@ def differing(sums: Subquery, *names: str) -> Select[Any]:
     )
 
 
-def _halves(column: Any) -> tuple[Any, Any]:
+def halves(column: Any) -> tuple[Any, Any]:
+    """Return the lower and the upper half of an integer column, whose sums fit into 64 bits."""
     upper, lower = _divided(column, 2 ** _WEIGHTS[1])
     return lower, upper
+
+
+def is_total(totals: tuple[Any, Any], column: Any) -> ColumnElement[bool]:
+    """Return whether an integer column is the sum whose halves were summed separately."""
+    lower, upper = halves(column)
+    carry, rest = _divided(totals[0], 2 ** _WEIGHTS[1])
+    return and_(rest == lower, totals[1] + carry == upper)
 
 
 def _divided(number: Any, by: int) -> tuple[Any, Any]:

@@ -1,19 +1,22 @@
 """Verify the books: recompute every stored sum from the usage events.
 
-Each check is one grouped statement that returns only what differs. All checks see the database at
-one moment, so usage may arrive meanwhile. The longest statements are made once per process, which
-takes more time than executing them on few rows.
+Each check is one grouped statement that returns only what differs; those of hours go through the
+events some hours at a time. All checks see the database at one moment, so usage may arrive
+meanwhile; only identities, which are compared with nothing else, are checked on a connection of
+their own. The longest statements are made once per process, which takes more time than executing
+them on few rows.
 """
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, String, Subquery, cast, func, select, text, union_all
+from sqlalchemy import Select, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.amounts import NOTHING, Exact, differing, exact, labelled
-from services.billing.archives.comparing import Stored
+from services.billing.amounts import NOTHING, Exact, exact, labelled
+from services.billing.amounts import differing as differing_sums
 from services.billing.archives.models import is_not_archived
 from services.billing.archives.reading import NO_ARCHIVES, Archives
 from services.billing.archives.verifying import ArchivedEvents, open_archived
@@ -27,23 +30,18 @@ from services.billing.models import (
     Plan,
     Price,
     UsageEvent,
-    UsageHour,
     UsageMonth,
 )
 from services.billing.sources.models import Journal, JournalRange
-from services.billing.usage.breakdowns import (
-    ARCHIVED_BREAKDOWNS,
-    compare_breakdowns,
-    is_difference,
-)
-from services.billing.usage.sums import Sums
 from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_fees import verify_fees
 from services.billing.verify_invoices import verify_invoices
 from services.billing.verify_ledger import verify_ledger
 from services.billing.verify_receivables import verify_receivables
+from services.billing.verify_usage import verify_usage
 from services.common.contracts import format_amount
 from services.common.db.database import Database
+from services.common.tasks import end_tasks
 
 
 async def verify(database: Database, archives: Archives = NO_ARCHIVES) -> list[str]:
@@ -57,130 +55,34 @@ async def verify(database: Database, archives: Archives = NO_ARCHIVES) -> list[s
     async with (
         long_snapshot(database) as connection,
         open_archived(connection, archives.store) as archived,
+        long_snapshot(database) as another,
     ):
         if archived.problems:
             return [*archived.problems, "archives: the other sums were not compared"]
-        return [
-            *await _usage(connection, archived, "usage_hours", _HOUR),
-            *await _usage(connection, archived, "usage_months", _MONTH),
-            *await _breakdowns(connection, archived),
-            *await _reservations(connection, archived),
-            *await _balances(connection),
-            *await verify_ledger(connection, archived),
-            *await verify_invoices(connection, archived),
-            *await verify_fees(connection),
-            *await verify_corrections(connection, archived),
-            *await verify_receivables(connection),
-            *await _currencies(connection),
-            *await _identities(connection),
-            *await _journals(connection),
-        ]
+        identities = asyncio.create_task(_identities(another))
+        try:
+            return await _compare(connection, archived, identities)
+        finally:
+            await end_tasks([identities])
 
 
-def _hours() -> Subquery:
-    stored = UsageHour
-    return union_all(
-        _stored_sums(stored, stored.account, _hour(stored.hour).label("hour"), stored.model),
-        _negative_sums(UsageEvent.account, _hour(UsageEvent.time), UsageEvent.model),
-    ).subquery()
-
-
-def _months() -> Subquery:
-    stored = UsageMonth
-    return union_all(
-        _stored_sums(stored, stored.account, stored.period),
-        _negative_sums(UsageEvent.account, UsageEvent.period),
-    ).subquery()
-
-
-def _hour(moment: Any) -> Any:
-    """Return the hour of a datetime as text, such as `2026-11-01 12`, alike on both databases."""
-    return func.substr(cast(moment, String(26)), 1, 13)
-
-
-def _stored_sums(stored: type[UsageHour] | type[UsageMonth], *keys: Any) -> Select[Any]:
-    """Select the stored sums."""
-    amount = exact(stored.amount_low, high=stored.amount_high)
-    return select(
-        *keys,
-        stored.price_id,
-        *exact(stored.requests).named("requests"),
-        *exact(stored.rows).named("rows"),
-        *amount.named("amount"),
-    )
-
-
-def _negative_sums(*keys: Any) -> Select[Any]:
-    """Select the usage events' sums by some columns and their price, negated."""
-    amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
-    return (
-        select(
-            *keys,
-            UsageEvent.price_id,
-            *exact(func.count()).minus().named("requests"),
-            *exact(UsageEvent.rows).total().minus().named("rows"),
-            *amount.total().minus().named("amount"),
-        )
-        .where(is_not_archived())
-        .group_by(*keys, UsageEvent.price_id)
-    )
-
-
-_HOUR, _MONTH = ("account", "hour", "model"), ("account", "period")
-_COUNTED = ("requests", "rows", "amount")
-
-
-async def _usage(
-    connection: AsyncConnection, archived: ArchivedEvents, table: str, shown: tuple[str, ...]
+async def _compare(
+    connection: AsyncConnection, archived: ArchivedEvents, identities: Awaitable[list[str]]
 ) -> list[str]:
-    """Report where stored sums differ from those of the usage events."""
-    names = (*shown, "price_id")
-    found = await archived.differences(
-        connection,
-        _usage_differences(table, names),
-        keys={name: name for name in names},
-        sums={name: name for name in _COUNTED},
-    )
+    """Make all comparisons."""
     return [
-        f"{table}: {_named(key, names)}: differs from the usage events (requests: {requests}, "
-        f"rows: {rows}, amount: {format_amount(amount)})"
-        for key, (requests, rows, amount) in found
+        *await verify_usage(connection, archived),
+        *await _reservations(connection, archived),
+        *await _balances(connection),
+        *await verify_ledger(connection, archived),
+        *await verify_invoices(connection, archived),
+        *await verify_fees(connection),
+        *await verify_corrections(connection, archived),
+        *await verify_receivables(connection),
+        *await _currencies(connection),
+        *await identities,
+        *await _journals(connection),
     ]
-
-
-@cache
-def _usage_differences(table: str, names: tuple[str, ...]) -> Select[Any]:
-    both = _hours() if table == "usage_hours" else _months()
-    keys = [both.c[name] for name in names]
-    sums = [part for name in _COUNTED for part in labelled(both.c, name).total().named(name)]
-    differences = differing(select(*keys, *sums).group_by(*keys).subquery(), *_COUNTED)
-    return differences.order_by(*map(text, names))
-
-
-async def _breakdowns(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
-    """Report where the sums by version, API key or tag differ from those of the usage events."""
-
-    async def rows() -> AsyncIterator[Stored]:
-        async for key, more in compare_breakdowns(connection):
-            yield (key.account, f"{key.hour:%Y-%m-%d %H}", key.dimension, key.value), more
-
-    found = await archived.compare(
-        rows(),
-        keys=("account", "hour", "dimension", "value"),
-        sums=_COUNTED,
-        source=f"({ARCHIVED_BREAKDOWNS})",
-    )
-    return [
-        f"usage_breakdowns: account {account}, hour {hour}, {dimension} {value}: differs from the "
-        f"usage events (requests: {requests}, rows: {rows}, amount: {format_amount(amount)})"
-        for (account, hour, dimension, value), (requests, rows, amount) in found
-        if is_difference(dimension, Sums(requests, rows, amount))
-    ]
-
-
-def _named(key: Sequence[str], columns: Sequence[str]) -> str:
-    names = ["price" if name == "price_id" else name for name in columns]
-    return ", ".join(f"{name} {value}" for name, value in zip(names, key, strict=True))
 
 
 def _prepaid(*keys: Any) -> Select[Any]:
@@ -274,7 +176,7 @@ def _balance_differences() -> Select[Any]:
     names = ("has", "should", "more")
     sums = [part for name in names for part in labelled(parts.c, name).total().named(name)]
     balances = select(parts.c.account, *sums).group_by(parts.c.account).subquery()
-    return differing(balances, "more").order_by(text("account"))
+    return differing_sums(balances, "more").order_by(text("account"))
 
 
 def _balance(account: Any, *, has: Exact = NOTHING, should: Exact = NOTHING) -> Select[Any]:

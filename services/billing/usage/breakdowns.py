@@ -1,20 +1,52 @@
-"""Comparing the sums by version, API key and tag with the usage events, and completing them."""
+"""Comparing the sums of hours with the usage events, and completing those by a dimension."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import orjson
-from sqlalchemy import Select, String, and_, cast, func, literal, null, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    String,
+    and_,
+    cast,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    text,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from services.billing.amounts import differing, exact, labelled
+from services.billing.amounts import differing as differing_sums
+from services.billing.amounts import exact, labelled
 from services.billing.archives.models import is_not_archived
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
 from services.billing.usage import repository
-from services.billing.usage.sums import HOUR, NO_USAGE, BreakdownKey, Sums, dimension_of_tag
+from services.billing.usage.comparing import (
+    HOURS,
+    VERSIONS,
+    AccountHour,
+    Differing,
+    Stored,
+    find_differing,
+    hour_text,
+    without_events,
+    without_versions,
+)
+from services.billing.usage.sums import (
+    HOUR,
+    NO_USAGE,
+    BreakdownKey,
+    HourKey,
+    Sums,
+    dimension_of_tag,
+    hour_of,
+)
 
 _HOURS_AT_ONCE = 100
 _PART = "version of "
@@ -41,10 +73,10 @@ async def complete_breakdowns(session: AsyncSession) -> None:
     connection = await session.connection()
     hours = (await connection.execute(_incomplete_hours())).all()
     for start in range(0, len(hours), _HOURS_AT_ONCE):
-        some = [(row.account, row.hour) for row in hours[start : start + _HOURS_AT_ONCE]]
+        some = [AccountHour(*row[:2]) for row in hours[start : start + _HOURS_AT_ONCE]]
         missing = {
             key: NO_USAGE.minus(more)
-            async for key, more in compare_breakdowns(connection, hours=some)
+            async for key, more in _compare(connection, some)
             if more.requests < 0
         }
         await repository.add_to_breakdowns(session, sums=missing)
@@ -69,27 +101,74 @@ def _incomplete_hours() -> Select[Any]:
     keys = (both.c.account, both.c.hour)
     total = labelled(both.c, "requests").total().named("requests")
     sums = select(*keys, *total).group_by(*keys).subquery()
-    return differing(sums, "requests")
+    return differing_sums(sums, "requests")
 
 
 async def compare_breakdowns(
-    connection: AsyncConnection, *, hours: Sequence[tuple[str, datetime]] | None = None
+    connection: AsyncConnection, *, differing: Differing | None = None
 ) -> AsyncIterator[tuple[BreakdownKey, Sums]]:
     """Yield where the stored sums differ from the usage events, and what they have more.
 
     Args:
-        hours: accounts and hours; by default, all.
+        differing: what `find_differing` has found; by default, it is called.
     """
+    where = differing or await find_differing(connection)
+    for hours in _chunks(where.hours):
+        async for difference in _compare(connection, hours):
+            yield difference
+    for kept in where.lonely:
+        columns = {UsageBreakdown: _BREAKDOWN, UsageVersion: _VERSION}.get(kept.table)
+        if columns is None:
+            continue
+        async for row in await connection.stream(without_events(kept, *columns)):
+            if AccountHour(row.account, hour_of(row.time)) in where.hours:
+                continue  # compared above
+            for dimension, value in _values(row):
+                yield BreakdownKey(row.account, dimension, row.time, value), _sums_of(row)
+
+
+async def compare_hours(
+    connection: AsyncConnection, *, differing: Differing
+) -> AsyncIterator[tuple[HourKey, Sums]]:
+    """Yield where the sums of hours differ from the usage events, and what they have more."""
+    for hours in _chunks(differing.hours):
+        for row in await connection.execute(_different_hours(hours)):
+            hour = datetime.fromisoformat(row.hour).replace(tzinfo=UTC)
+            yield HourKey(row.account, hour, row.model, row.price_id), _sums_of(row)
+    # The others are the sums of those by version, which are right if they have events.
+    selections = [without_versions(*_HOUR)] if HOURS in differing.lonely else []
+    if VERSIONS in differing.lonely:
+        selections.append(without_events(VERSIONS, *_VERSION))
+    for selection in selections:
+        async for row in await connection.stream(selection):
+            if AccountHour(row.account, hour_of(row.time)) not in differing.hours:
+                yield HourKey(row.account, row.time, row.model, row.price_id), _sums_of(row)
+
+
+def _chunks(hours: Collection[AccountHour]) -> Iterator[Sequence[AccountHour]]:
+    """Yield a few hours at a time, in order."""
+    ordered = sorted(hours)
+    for start in range(0, len(ordered), _HOURS_AT_ONCE):
+        yield ordered[start : start + _HOURS_AT_ONCE]
+
+
+def _sums_of(row: Any) -> Sums:
+    return Sums(*(labelled(row, name).value() for name in Sums._fields))
+
+
+async def _compare(
+    connection: AsyncConnection, hours: Sequence[AccountHour]
+) -> AsyncIterator[tuple[BreakdownKey, Sums]]:
+    """Compare the sums of some hours."""
     sums: defaultdict[BreakdownKey, Sums] = defaultdict(lambda: NO_USAGE)
     current = None
-    found = await connection.stream(_everything() if hours is None else _both(hours))
-    async for row in found:
+    async for row in await connection.stream(_both(hours)):
         if (row.account, row.hour) != current:
             for difference in _not_zero(sums):
                 yield difference
             sums.clear()
             current = (row.account, row.hour)
-        more = [labelled(row, name).value() for name in Sums._fields]
+        more = _sums_of(row)
         hour = datetime.fromisoformat(row.hour).replace(tzinfo=UTC)
         for dimension, value in _values(row):
             key = BreakdownKey(row.account, dimension, hour, value)
@@ -124,26 +203,18 @@ def _values(row: Any) -> Iterator[tuple[str, str]]:
         yield dimension_of_tag(name), value
 
 
-@cache
-def _everything() -> Select[Any]:
-    return _both(None)
-
-
-def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
+def _both(hours: Sequence[AccountHour]) -> Select[Any]:
     """Select the stored sums, and negated ones of usage events, ordered by account and hour."""
     kept, versions, event = UsageBreakdown, UsageVersion, UsageEvent
     of_event = (event.model, event.price_id, event.version, event.api_key, event.tags)
-    amount = exact(event.amount_low, high=event.amount_high)
     stored = select(
         kept.account,
         _text(kept.hour).label("hour"),
         kept.dimension,
         kept.value,
         *(null().label(name) for name in ("model", "price_id", "version", "api_key", "tags")),
-        *exact(kept.requests).named("requests"),
-        *exact(kept.rows).named("rows"),
-        *exact(kept.amount_low, high=kept.amount_high).named("amount"),
-    )
+        *_stored_sums(kept),
+    ).where(_is_in(kept, hours))
     by_version = select(
         versions.account,
         _text(versions.hour).label("hour"),
@@ -154,38 +225,64 @@ def _both(hours: Sequence[tuple[str, datetime]] | None) -> Select[Any]:
         versions.version,
         null().label("api_key"),
         null().label("tags"),
-        *exact(versions.requests).named("requests"),
-        *exact(versions.rows).named("rows"),
-        *exact(versions.amount_low, high=versions.amount_high).named("amount"),
+        *_stored_sums(versions),
+    ).where(_is_in(versions, hours))
+    used = _used(hours, null().label("dimension"), null().label("value"), *of_event).group_by(
+        event.account, hour_text(event.time), *of_event
     )
-    used = select(
+    both = union_all(stored, by_version, used).subquery()
+    return select(both).order_by(both.c.account, both.c.hour)
+
+
+def _different_hours(hours: Sequence[AccountHour]) -> Select[Any]:
+    """Select where the sums of some hours differ from their usage events, and by how much."""
+    kept, event = UsageHour, UsageEvent
+    stored = select(
+        kept.account, _text(kept.hour).label("hour"), kept.model, kept.price_id, *_stored_sums(kept)
+    ).where(_is_in(kept, hours))
+    used = _used(hours, event.model, event.price_id).group_by(
+        event.account, hour_text(event.time), event.model, event.price_id
+    )
+    both = union_all(stored, used).subquery()
+    keys = [both.c[name] for name in HourKey._fields]
+    sums = [part for name in Sums._fields for part in labelled(both.c, name).total().named(name)]
+    differences = differing_sums(select(*keys, *sums).group_by(*keys).subquery(), *Sums._fields)
+    return differences.order_by(*map(text, HourKey._fields))
+
+
+def _used(hours: Sequence[AccountHour], *columns: Any) -> Select[Any]:
+    """Select negated sums of the usage events of some hours; the caller groups them."""
+    event = UsageEvent
+    amount = exact(event.amount_low, high=event.amount_high)
+    is_in = (
+        and_(event.account == who, event.time >= hour, event.time < hour + HOUR)
+        for who, hour in hours
+    )
+    return select(
         event.account,
-        _hour(event.time).label("hour"),
-        null().label("dimension"),
-        null().label("value"),
-        *of_event,
+        hour_text(event.time).label("hour"),
+        *columns,
         *exact(func.count()).minus().named("requests"),
         *exact(event.rows).total().minus().named("rows"),
         *amount.total().minus().named("amount"),
+    ).where(is_not_archived(), or_(*is_in))
+
+
+def _is_in(stored: Stored, hours: Sequence[AccountHour]) -> ColumnElement[bool]:
+    """Return whether stored sums are of some hours, or of a time within one."""
+    is_in = (
+        and_(stored.account == who, stored.hour >= hour, stored.hour < hour + HOUR)
+        for who, hour in hours
     )
-    used = used.where(is_not_archived()).group_by(event.account, _hour(event.time), *of_event)
-    if hours is not None:
-        stored = stored.where(
-            or_(*(and_(kept.account == who, kept.hour == hour) for who, hour in hours))
-        )
-        by_version = by_version.where(
-            or_(*(and_(versions.account == who, versions.hour == hour) for who, hour in hours))
-        )
-        used = used.where(
-            or_(
-                *(
-                    and_(event.account == who, event.time >= hour, event.time < hour + HOUR)
-                    for who, hour in hours
-                )
-            )
-        )
-    both = union_all(stored, by_version, used).subquery()
-    return select(both).order_by(both.c.account, both.c.hour)
+    return or_(*is_in)
+
+
+def _stored_sums(stored: Stored) -> list[ColumnElement[Any]]:
+    return [
+        *exact(stored.requests).named("requests"),
+        *exact(stored.rows).named("rows"),
+        *exact(stored.amount_low, high=stored.amount_high).named("amount"),
+    ]
 
 
 def _text(moment: Any) -> Any:
@@ -193,6 +290,28 @@ def _text(moment: Any) -> Any:
     return cast(moment, String(26))
 
 
-def _hour(moment: Any) -> Any:
-    """Return the hour of a datetime like `_text`."""
-    return func.substr(_text(moment), 1, 13) + literal(":00:00.000000")
+_HOUR = (
+    UsageHour.account,
+    UsageHour.hour.label("time"),
+    UsageHour.model,
+    UsageHour.price_id,
+    *_stored_sums(UsageHour),
+)
+_BREAKDOWN = (
+    UsageBreakdown.account,
+    UsageBreakdown.hour.label("time"),
+    UsageBreakdown.dimension,
+    UsageBreakdown.value,
+    *_stored_sums(UsageBreakdown),
+)
+_VERSION = (
+    UsageVersion.account,
+    UsageVersion.hour.label("time"),
+    null().label("dimension"),
+    UsageVersion.model,
+    UsageVersion.price_id,
+    UsageVersion.version,
+    null().label("api_key"),
+    null().label("tags"),
+    *_stored_sums(UsageVersion),
+)

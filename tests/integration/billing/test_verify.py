@@ -1,9 +1,11 @@
 """Verify: a clean database has no differences, and any tampering is named."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import delete, update
+from sqlalchemy.orm import make_transient
 
 from harness.usage_events import ADA, event
 from services.billing.database import long_snapshot
@@ -14,12 +16,14 @@ from services.billing.models import (
     CreditReservation,
     EventKey,
     LedgerEntry,
+    UsageBreakdown,
     UsageEvent,
     UsageHour,
     UsageMonth,
     UsageVersion,
 )
 from services.billing.sources.models import Journal, JournalRange
+from services.billing.usage import service as usage_service
 from services.billing.usage.breakdowns import compare_breakdowns
 from services.billing.verify import verify
 from services.common.db.database import Database
@@ -139,3 +143,48 @@ async def test_it_leaves_no_changed_connection_in_the_pool(books: Database) -> N
 
     async with books.transaction() as session:
         await session.execute(delete(Base.metadata.tables["journal_ranges"]))
+
+
+@pytest.mark.any_database
+async def test_a_tag_that_differs_everywhere_is_no_difference(
+    books: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usage_service, "TAG_VALUES_PER_HOUR", 3)
+    events = [event(time=NOON, rows=1) for _ in range(6)]
+    for number, each in enumerate(events):
+        each["data"] |= {"tags": {"request": f"r{number}", "team": "a"}}
+    await take(books, events[:4])
+    await take(books, events[4:])
+
+    assert await verify(books) == []
+    async with changed_cell(books, "usage_breakdowns", "value", number=1):
+        assert any("tag:" in each for each in await verify(books))
+
+
+@pytest.mark.any_database
+async def test_sums_without_events_and_of_a_time_within_an_hour_are_found(books: Database) -> None:
+    sums = {"account": ADA, "hour": NOON, "requests": 1, "rows": 1, "amount_low": 1}
+    of_hour = sums | {"model": "other", "price_id": "p"}
+    tables = (
+        UsageHour(**of_hour),
+        UsageVersion(**of_hour, version="v9"),
+        UsageBreakdown(**sums, dimension="api_key", value="k"),
+        UsageBreakdown(**sums, dimension="tag:team", value="a"),
+        UsageBreakdown(**sums, dimension="version", value="v9"),
+    )
+    for row in tables:
+        for within in (timedelta(0), timedelta(minutes=5), timedelta(days=400)):
+            async with books.transaction() as session:
+                row.hour = NOON + within
+                session.add(row)
+            try:
+                found = await verify(books)
+            finally:
+                async with books.transaction() as session:
+                    await session.execute(
+                        delete(type(row)).where(type(row).requests == 1, type(row).amount_low == 1)
+                    )
+            make_transient(row)
+
+            assert [each for each in found if ADA in each], (type(row), within)
+    assert await verify(books) == []
