@@ -83,6 +83,7 @@ billing = new_group(
         "verify": Command("cli.billing.verify:verify", (BILLING,)),
         "archive": Command("cli.billing.archive:archive", (BILLING,)),
         "close": Command("cli.billing.close:close", (BILLING,)),
+        "lineage": Command("cli.billing.lineage:lineage", (BILLING, REGISTRY)),
         "recall": Command("cli.billing.recall:recall", (BILLING,)),
         "replay": Command("cli.billing.replay:replay", (INFERENCE,)),
     },

@@ -179,6 +179,17 @@ async def stream_usage(connection: AsyncConnection, *, period: str) -> AsyncIter
         yield _usage(row)
 
 
+async def find_billed(session: AsyncSession, *, account: str, period: str) -> list[Usage]:
+    """Return what a closed month bills an account, by model, price and version.
+
+    A key may come twice: late events of earlier months come separately.
+    """
+    mine = UsageEvent.account == account
+    in_month = in_account_order(_in_month(select(*_sums()), period)).where(mine).group_by(*_KEYS)
+    late = _late(select(*_sums()), period).where(LateEvent.account == account).group_by(*_KEYS)
+    return [_usage(row) for found in (in_month, late) for row in await session.execute(found)]
+
+
 async def count_events(session: AsyncSession, *, period: str) -> int:
     """Return how many events a month's invoices bill."""
     late = select(func.count()).where(LateEvent.period == period)

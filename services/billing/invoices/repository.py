@@ -221,6 +221,12 @@ async def find_invoice(session: AsyncSession, *, invoice_id: str) -> Invoice | N
     return await session.get(Invoice, invoice_id)
 
 
+async def find_ids(session: AsyncSession, *, number: str) -> list[str]:
+    """Return the ids of the invoices with a number; each seller counts its own."""
+    found = await session.scalars(select(Invoice.id).where(Invoice.number == number))
+    return list(found)
+
+
 async def list_invoices(
     session: AsyncSession,
     *,
