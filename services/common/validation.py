@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+_NOT_AN_OBJECT = {"dict_type", "model_attributes_type", "model_type"}
 _MISMATCHES: dict[str, str] = {}
 """What to say of text that does not match, by pattern; unlike a validator, free for valid text."""
 
@@ -25,6 +26,8 @@ def message_of(entry: Mapping[str, Any]) -> str:
     message: str = entry["msg"]
     if entry["type"] == "string_pattern_mismatch":
         return _MISMATCHES.get(entry["ctx"]["pattern"], message)
+    if entry["type"] in _NOT_AN_OBJECT:
+        return "Must be a JSON object."
     return message.removeprefix("Value error, ")
 
 
@@ -33,8 +36,10 @@ def explain(entries: Sequence[Mapping[str, Any]], *, body: Any) -> list[dict[str
 
     Args:
         entries: pydantic's `errors()`.
-        body: the request's parsed body.
+        body: the request's parsed body; bytes if its media type is not that of JSON.
     """
+    if isinstance(body, bytes) and any(entry["loc"] == ("body",) for entry in entries):
+        return [{"loc": ["body"], "msg": "Send a JSON object, as Content-Type: application/json."}]
     found = [(_locate(entry, body), entry) for entry in entries]
     invalid = {loc[:length] for loc, _ in found for length in range(len(loc))}
     # A list that lost its invalid items is then called too short, which it was not.

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -85,6 +86,16 @@ class TestErrors:
         )
 
         assert_problem(answer, 422, "invalid_input")
+
+    @pytest.mark.parametrize("body", [{"data": {"name": "x"}}, {"content": b"{"}])
+    async def test_a_body_that_is_not_sent_as_json_is_asked_to_be(
+        self, client: AsyncClient, body: dict[str, Any]
+    ) -> None:
+        answer = await client.post("/samples", **body)
+
+        [error] = answer.json()["errors"]
+        assert error["loc"] == ["body"]
+        assert "Content-Type: application/json" in error["msg"]
 
 
 class TestBodies:

@@ -73,6 +73,20 @@ def test_a_pattern_is_explained_in_words(body: dict[str, str], message: str) -> 
     assert reasons(body) == [(["body", *body], message)]
 
 
+def test_what_is_not_an_object_is_asked_to_be_one() -> None:
+    assert reasons({"tiers": [7]}) == [(["body", "tiers", 0], "Must be a JSON object.")]
+    assert reasons("text") == [(["body"], "Must be a JSON object.")]
+
+
+def test_a_body_of_another_media_type_is_asked_to_be_json() -> None:
+    entry = {"type": "model_attributes_type", "loc": ("body",), "msg": "no"}
+
+    [explained] = explain([entry, entry], body=b"a=b")
+
+    assert explained["loc"] == ["body"]
+    assert "Content-Type: application/json" in explained["msg"]
+
+
 def test_the_same_is_said_once() -> None:
     entry = {"type": "missing", "loc": ("body",), "msg": "Field required"}
 
