@@ -272,7 +272,7 @@ class TestRateLimit:
         assert refused[0].headers["ratelimit"] == '"default";r=0;t=2'
         assert refused[0].json()["type"] == "urn:tollgate:problem:rate_limited"
 
-    async def test_every_prediction_tells_what_is_left_of_the_limit(
+    async def test_every_prediction_says_what_is_left_of_the_limit(
         self, predict: Predict, account: str, neighbours: Neighbours
     ) -> None:
         neighbours.rate_limit = {"per_second": 0.01, "burst": 3}
