@@ -1,111 +1,58 @@
 """Invoices as PDF/A-3 with embedded Factur-X XML (profile EN 16931); needs no system package."""
 
-import re
-from datetime import timedelta
-from decimal import Decimal
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
-from facturx import generate_from_binary, xml_check_xsd
 from fpdf import FPDF, FontFace
-from fpdf.enums import TableBordersLayout, VAlign, XPos, YPos
+from fpdf.enums import PageMode, TableBordersLayout, VAlign, XPos, YPos
 
-from services.billing.invoices.parties import Party
+from services.billing.invoices.factur_x import as_xml, printable
 from services.billing.invoices.rendering import environment, filters, percent
 from services.billing.invoices.schemas import InvoiceRead
-from services.billing.periods import next_period, start_of
-from services.common.contracts import format_amount, parse_amount
 
 _FONTS = Path(__file__).parent / "fonts"
 _BLUE, _GREY, _RULE = (31, 75, 153), (102, 112, 133), (207, 214, 225)
 _MARGIN_MM = 16
 _WIDTHS = (92, 26, 26, 34)
-_MOST_ADDRESS_LINES = 3
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 does not allow (§2.2), which JSON does."""
 
 
 def as_pdf(invoice: InvoiceRead) -> bytes:
-    """Return an invoice as PDF. It may take seconds: call it in a thread."""
-    invoice = _printable(invoice)
-    pdf: bytes = generate_from_binary(
-        _draw(invoice),
-        as_xml(invoice).encode(),
-        flavor="factur-x",
-        level="en16931",
-        check_xsd=False,  # `as_xml` does
-        lang="en",
-        pdf_metadata={
-            "author": invoice.seller.name,
-            "keywords": "Factur-X, Invoice",
-            "title": f"Invoice {invoice.number}",
-            "subject": f"Invoice {invoice.number}, {invoice.period}",
-        },
-    )
-    return pdf
+    """Return an invoice as PDF, always of the same bytes.
 
-
-def _printable(invoice: InvoiceRead) -> InvoiceRead:
-    """Return an invoice in which a mark replaces every character that XML does not allow."""
-
-    def cleaned(value: Any) -> Any:
-        if isinstance(value, str):
-            return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", value)
-        if isinstance(value, dict):
-            return {name: cleaned(each) for name, each in value.items()}
-        return [cleaned(each) for each in value] if isinstance(value, list) else value
-
-    return InvoiceRead.model_validate(cleaned(invoice.model_dump()))
-
-
-# -- XML -----------------------------------------------------------------------------------------
-
-
-def as_xml(invoice: InvoiceRead) -> str:
-    """Return an invoice as Factur-X XML that is valid by the schemas of EN 16931."""
-    invoice = _printable(invoice)
-    shown = filters(invoice)
-
-    def plain(amount: str) -> str:
-        return str(shown["money"](amount)).replace(",", "")
-
-    credited = sum(parse_amount(credit.amount) for credit in invoice.credits)
-    start, end = start_of(invoice.period), start_of(next_period(invoice.period))
-    xml = (
+    It has no XML if `as_xml` has none. It may take seconds: call it in a thread.
+    """
+    invoice = printable(invoice)
+    pdf = _draw(invoice)
+    xml = as_xml(invoice)
+    pdf.set_keywords("Invoice" if xml is None else "Factur-X, Invoice")
+    if xml is not None:
+        pdf.embed_file(
+            bytes=xml.encode(),
+            basename="factur-x.xml",
+            desc="The invoice as Factur-X XML",
+            mime_type="text/xml",
+            associated_file_relationship="Alternative",
+            creation_date=invoice.issued_at,
+            modification_date=invoice.issued_at,
+            compress=True,
+            checksum=True,
+        )
+        pdf.page_mode = PageMode.USE_ATTACHMENTS
+    pdf.set_xmp_metadata(
         environment()
-        .get_template("factur-x.xml.j2")
+        .get_template("xmp.xml.j2")
         .render(
-            invoice=invoice,
-            **shown,
-            plain=plain,
-            address_lines=_address_lines,
-            category=_category(invoice),
-            rate=percent(invoice.tax.rate).removesuffix(" %"),
-            credited=format_amount(credited),
-            gross=format_amount(parse_amount(invoice.total) + credited),
-            first_day=start.strftime("%Y%m%d"),
-            last_day=(end - timedelta(days=1)).strftime("%Y%m%d"),
+            title=pdf.title,
+            subject=pdf.subject,
+            author=pdf.author,
+            keywords=pdf.keywords,
+            producer=pdf.producer,
+            written_at=invoice.issued_at.astimezone(UTC).isoformat(timespec="seconds"),
+            has_xml=xml is not None,
         )
     )
-    xml_check_xsd(xml.encode(), flavor="factur-x", level="en16931")
-    return xml
-
-
-def _category(invoice: InvoiceRead) -> str:
-    """Return the tax category of EN 16931 (UNTDID 5305)."""
-    if Decimal(invoice.tax.rate):
-        return "S"
-    return "AE" if "Reverse charge" in invoice.tax.reason else "O"
-
-
-def _address_lines(party: Party) -> list[str]:
-    """Return an address in the three lines that there are; the last one has the rest."""
-    lines = (party.address or "").splitlines()
-    first, rest = lines[: _MOST_ADDRESS_LINES - 1], lines[_MOST_ADDRESS_LINES - 1 :]
-    return [*first, *([", ".join(rest)] if rest else [])]
-
-
-# -- pages ---------------------------------------------------------------------------------------
+    return bytes(pdf.output())
 
 
 class _Page(FPDF):
@@ -118,7 +65,7 @@ class _Page(FPDF):
         self.cell(0, 6, f"Page {self.page_no()} of {{nb}}", align="R")
 
 
-def _draw(invoice: InvoiceRead) -> bytes:
+def _draw(invoice: InvoiceRead) -> FPDF:
     pdf = _Page(format="A4", enforce_compliance="PDF/A-3B")
     pdf.add_font("body", fname=_FONTS / "DejaVuSans.ttf")
     pdf.add_font("body", style="B", fname=_FONTS / "DejaVuSans-Bold.ttf")
@@ -126,6 +73,9 @@ def _draw(invoice: InvoiceRead) -> bytes:
     pdf.set_auto_page_break(auto=True, margin=20)
     pdf.set_creation_date(invoice.issued_at)
     pdf.set_title(f"Invoice {invoice.number}")
+    pdf.set_subject(f"Invoice {invoice.number}, {invoice.period}")
+    pdf.set_author(invoice.seller.name)
+    pdf.set_producer("Tollgate")
     pdf.set_lang("en")
     pdf.add_page()
     _head(pdf, invoice)
@@ -136,7 +86,7 @@ def _draw(invoice: InvoiceRead) -> bytes:
     pdf.set_font("body", size=7.5)
     pdf.set_text_color(*_GREY)
     pdf.multi_cell(0, 4, f"{invoice.rounding} Account {invoice.account}.")
-    return bytes(pdf.output())
+    return pdf
 
 
 def _head(pdf: FPDF, invoice: InvoiceRead) -> None:

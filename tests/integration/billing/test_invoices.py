@@ -13,7 +13,8 @@ from pypdf import PdfReader
 from harness.issuer import Headers, Issuer
 from harness.usage_events import ADA, BOB, Json
 from services.billing.invoices.closing import run
-from services.billing.invoices.pdf import as_pdf, as_xml
+from services.billing.invoices.factur_x import as_xml
+from services.billing.invoices.pdf import as_pdf
 from services.common.db.database import Database
 from tests.integration.billing.months import (
     AFTER,
@@ -249,6 +250,7 @@ class TestFacturX:
 
         xml = as_xml(invoice)  # raises if it is not
 
+        assert xml is not None
         [first, *_] = etree.fromstring(xml.encode()).iter("{*}CategoryCode")
         assert first.text == category
 

@@ -1,65 +1,64 @@
-"""PDFs of invoices: any text that was stored, one at a time, and each made once."""
+"""PDFs of invoices: made one at a time, each once, and always of the same bytes."""
 
 import asyncio
+import io
+import re
 import threading
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from lxml import etree
+from pypdf import PdfReader
 
 from harness.waiting import eventually_async
 from services.billing.invoices import pdfs as made
-from services.billing.invoices.parties import Party, Tax
-from services.billing.invoices.pdf import as_pdf, as_xml
+from services.billing.invoices.parties import Party
+from services.billing.invoices.pdf import as_pdf
 from services.billing.invoices.pdfs import InvoicePdfs
-from services.billing.invoices.schemas import CreditLine, InvoiceRead, LineRead, UnitPrice
+from services.billing.invoices.schemas import InvoiceRead
 from services.common.errors import Unavailable
-
-NOT_XML = "a\x00\x0b\x1f\ufffe\uffff"
-LINE = LineRead(
-    kind="usage",
-    model="wine",
-    price_id="p",
-    versions=["1"],
-    requests=1,
-    rows=1,
-    unit_prices=[UnitPrice(up_to_requests=None, per_request="0", per_row="0")],
-    included_requests=0,
-    amount="0",
-    rounded="0",
-)
+from tests.unit.billing.stored_invoices import NOT_XML, SELLER, invoice
 
 
-def invoice(
-    number: int = 1, *, name: str = "Ada", reason: str = "", rate: str = "0"
-) -> InvoiceRead:
-    return InvoiceRead(
-        id=str(number),
-        number=f"INV-{number:06d}",
-        issued_at=datetime(2026, 11, 1, tzinfo=UTC),
-        account="ada",
-        period="2026-10",
-        currency="USD",
-        seller=Party(name=name),
-        buyer=Party(name=name, address=f"{name}\n{name}"),
-        lines=[LINE],
-        credits=[CreditLine(id="1", reason=reason, amount="1")] if reason else [],
-        subtotal="0",
-        tax=Tax(rate=rate, amount="0", reason=name),
-        total="0",
-        rounding=name,
-    )
+def attachments(pdf: bytes) -> list[str]:
+    return list(PdfReader(io.BytesIO(pdf)).attachments)
+
+
+def xmp(pdf: bytes) -> etree._Element:
+    metadata: Any = PdfReader(io.BytesIO(pdf)).trailer["/Root"]
+    return etree.fromstring(metadata["/Metadata"].get_data())
+
+
+def test_the_same_invoice_gives_the_same_bytes_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = as_pdf(invoice())
+    monkeypatch.setattr(time, "time", lambda: 1.0)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
+
+    assert as_pdf(invoice()) == first
+    assert {each.text for each in xmp(first).iter("{*}CreateDate", "{*}ModifyDate")} == {
+        "2026-11-01T00:00:00+00:00"
+    }
+
+
+def test_rdf_declares_its_namespace_itself() -> None:
+    assert re.search(rb"<rdf:RDF xmlns:rdf=", etree.tostring(xmp(as_pdf(invoice()))))
 
 
 def test_characters_that_xml_forbids_are_replaced() -> None:
-    shown = invoice(name=NOT_XML, reason=NOT_XML)
+    pdf = as_pdf(invoice(seller=SELLER.model_copy(update={"name": NOT_XML}), reason=NOT_XML))
 
-    assert as_pdf(shown).startswith(b"%PDF")
-    assert "a��" in as_xml(shown)
+    assert [each.text for each in xmp(pdf).iterfind(".//{*}creator//{*}li")] == ["a�����"]
+    assert attachments(pdf) == ["factur-x.xml"]
 
 
-def test_an_address_without_a_country_is_not_in_the_xml() -> None:
-    assert "PostalTradeAddress" not in as_xml(invoice())
+def test_an_incomplete_invoice_is_a_pdf_without_xml() -> None:
+    pdf = as_pdf(invoice(buyer=Party(name="Ada")))
+
+    assert attachments(pdf) == []
+    assert b"factur-x" not in etree.tostring(xmp(pdf))
+    assert [each.text for each in xmp(pdf).iter("{*}part", "{*}conformance")] == ["3", "B"]
 
 
 class Printer:
@@ -109,7 +108,7 @@ async def test_one_that_says_something_else_is_made_anew(
 ) -> None:
     printer.may.release(2)
     await pdfs.get(invoice(1))
-    await pdfs.get(invoice(1, name="Bob"))
+    await pdfs.get(invoice(1, buyer=Party(name="Bob")))
 
     assert printer.numbers == ["1", "1"]
 
