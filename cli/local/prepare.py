@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from cli.local import state
 from cli.settings import LocalSettings
@@ -22,6 +23,7 @@ from services.billing import database as billing_database
 from services.billing.settings import BillingSettings
 from services.common.db.database import Database
 from services.common.db.migrations import migrate
+from services.common.db.retrying import in_transaction
 from services.common.errors import ServiceError
 from services.common.telemetry.logs import configure_logging
 
@@ -52,13 +54,16 @@ async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> No
     """Create the users and the service client of `credentials.json` in auth's database."""
     database = Database(settings.database_url.get_secret_value())
     hasher = PasswordHasher(threads=1)
+
+    async def ensure(session: AsyncSession) -> None:
+        for name in ("admin", "demo"):
+            await ensure_user(session, hasher=hasher, **log_ins[name], admin=name == "admin")
+        client = log_ins["services"]["inference"]
+        await ensure_service_client(session, **client, scope="billing:write")
+        await ensure_first_party_clients(session, _with_console(settings))
+
     try:
-        async with database.transaction() as session:
-            for name in ("admin", "demo"):
-                await ensure_user(session, hasher=hasher, **log_ins[name], admin=name == "admin")
-            client = log_ins["services"]["inference"]
-            await ensure_service_client(session, **client, scope="billing:write")
-            await ensure_first_party_clients(session, _with_console(settings))
+        await in_transaction(database, ensure)
     finally:
         hasher.close()
         await database.close()

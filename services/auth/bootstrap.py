@@ -15,6 +15,7 @@ from services.auth.settings import AuthSettings, FirstPartyClient
 from services.auth.users.service import ensure_user
 from services.common.contracts import COMMAND_CLIENT
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import BodyInvalid, ServiceError
 from services.common.settings import exit_with_error
 
@@ -64,24 +65,23 @@ async def _ensure(settings: AuthSettings) -> None:
     secret = settings.inference_client_secret.get_secret_value()
     database = Database(settings.database_url.get_secret_value())
     hasher = PasswordHasher(threads=1)
+
+    async def ensure(session: AsyncSession) -> None:
+        if settings.admin_email and password:
+            await ensure_user(
+                session, hasher=hasher, email=settings.admin_email, password=password, admin=True
+            )
+        await ensure_first_party_clients(session, settings)
+        if settings.inference_client_id and secret:
+            await ensure_service_client(
+                session,
+                client_id=settings.inference_client_id,
+                client_secret=secret,
+                scope="billing:write",
+            )
+
     try:
-        async with database.transaction() as session:
-            if settings.admin_email and password:
-                await ensure_user(
-                    session,
-                    hasher=hasher,
-                    email=settings.admin_email,
-                    password=password,
-                    admin=True,
-                )
-            await ensure_first_party_clients(session, settings)
-            if settings.inference_client_id and secret:
-                await ensure_service_client(
-                    session,
-                    client_id=settings.inference_client_id,
-                    client_secret=secret,
-                    scope="billing:write",
-                )
+        await in_transaction(database, ensure)
     finally:
         hasher.close()
         await database.close()

@@ -264,8 +264,8 @@ async def ensure_user(
 ) -> User:
     """Create or update an enabled user with exactly this password and role.
 
-    Changing the password ends the user's sessions. For operators; safe to repeat and to
-    run in several processes at once.
+    Changing the password ends the user's sessions. For operators; safe to repeat and, by
+    `in_transaction`, to run in several processes at once.
 
     Raises:
         BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.

@@ -9,11 +9,13 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from jose import jwt
 from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User
 from services.auth.passwords import MEMORY_KIB
 from services.auth.users.service import EmailTaken, create_user, ensure_user
 from services.common.db.database import Database
+from services.common.db.retrying import in_transaction
 from services.common.errors import BodyInvalid
 from tests.integration.auth.conftest import (
     OWNER_SCOPE,
@@ -317,18 +319,17 @@ class TestOperatorsUsers:
     async def test_ensuring_in_many_processes_at_once_creates_one_user(
         self, app: FastAPI, database: Database
     ) -> None:
-        async def ensure() -> str:
-            async with database.transaction() as session:
-                user = await ensure_user(
-                    session,
-                    hasher=app.state.hasher,
-                    email="root@example.com",
-                    password=PASSWORD,
-                    admin=True,
-                )
-                return user.id
+        async def ensure(session: AsyncSession) -> str:
+            user = await ensure_user(
+                session,
+                hasher=app.state.hasher,
+                email="root@example.com",
+                password=PASSWORD,
+                admin=True,
+            )
+            return user.id
 
-        ids = await asyncio.gather(*(ensure() for _ in range(8)))
+        ids = await asyncio.gather(*(in_transaction(database, ensure) for _ in range(8)))
 
         assert len(set(ids)) == 1
 
