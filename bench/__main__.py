@@ -254,7 +254,7 @@ def _run_parts(names: Sequence[str], parts: Parts, run: Run) -> None:
         _, measure = parts[name]
         try:
             run.outcome.figures += measure(run)
-        except (RequestsFailed, WrongAnswer, AssertionError) as error:
+        except (RequestsFailed, WrongAnswer, AssertionError, RuntimeError) as error:
             detail = " ".join(str(error).split())[:300]
             run.timing.say(f"{name} failed: {detail}")
             run.outcome.figures.append(Figure(f"{name}: failed", None, "", detail))
