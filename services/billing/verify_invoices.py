@@ -20,6 +20,7 @@ from services.billing.invoices.models import (
     NumberSeries,
 )
 from services.billing.models import LedgerEntry, Period, UsageEvent
+from services.billing.usage.columns import exact_sums
 from services.common.contracts import format_amount
 
 _LINE = ("account", "period", "model", "price_id")
@@ -145,9 +146,7 @@ def _usage_differences() -> Select[Any]:
     events = (
         select(
             *keys,
-            *exact(func.count()).named("requests"),
-            *exact(UsageEvent.rows).total().named("rows"),
-            *exact(UsageEvent.amount_low, high=UsageEvent.amount_high).total().named("amount"),
+            *exact_sums(UsageEvent),
         )
         .join(Period, and_(Period.id == UsageEvent.period, Period.invoiced_at.is_not(None)))
         .where(is_not_archived())

@@ -6,11 +6,11 @@ from functools import cache
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Select, func, select, text, union_all
+from sqlalchemy import Select, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import differing as differing_sums
-from services.billing.amounts import exact, labelled
+from services.billing.amounts import labelled
 from services.billing.archives.comparing import SUMS, Stored
 from services.billing.archives.models import is_not_archived
 from services.billing.archives.verifying import ArchivedEvents
@@ -22,6 +22,7 @@ from services.billing.usage.breakdowns import (
     compare_hours,
     is_difference,
 )
+from services.billing.usage.columns import negated_event_sums, stored_sums
 from services.billing.usage.comparing import Differing, find_differing
 from services.billing.usage.sums import Sums, hour_of, is_tag
 from services.common.contracts import format_amount
@@ -90,19 +91,14 @@ async def _months(connection: AsyncConnection, archived: ArchivedEvents) -> list
 @cache
 def _month_differences() -> Select[Any]:
     stored, event = UsageMonth, UsageEvent
-    amount = exact(event.amount_low, high=event.amount_high)
     both = union_all(
         select(
             *(getattr(stored, name) for name in _MONTH),
-            *exact(stored.requests).named("requests"),
-            *exact(stored.rows).named("rows"),
-            *exact(stored.amount_low, high=stored.amount_high).named("amount"),
+            *stored_sums(stored),
         ),
         select(
             *(getattr(event, name) for name in _MONTH),
-            *exact(func.count()).minus().named("requests"),
-            *exact(event.rows).total().minus().named("rows"),
-            *amount.total().minus().named("amount"),
+            *negated_event_sums(),
         )
         .where(is_not_archived())
         .group_by(*(getattr(event, name) for name in _MONTH)),

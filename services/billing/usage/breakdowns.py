@@ -12,7 +12,6 @@ from sqlalchemy import (
     String,
     and_,
     cast,
-    func,
     literal,
     null,
     or_,
@@ -27,6 +26,7 @@ from services.billing.amounts import exact, labelled
 from services.billing.archives.models import is_not_archived
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
 from services.billing.usage import repository
+from services.billing.usage.columns import negated_event_sums, stored_sums, sums_of
 from services.billing.usage.comparing import (
     HOURS,
     VERSIONS,
@@ -124,7 +124,7 @@ async def compare_breakdowns(
             if AccountHour(row.account, hour_of(row.time)) in where.hours:
                 continue  # compared above
             for dimension, value in _values(row):
-                yield BreakdownKey(row.account, dimension, row.time, value), _sums_of(row)
+                yield BreakdownKey(row.account, dimension, row.time, value), sums_of(row)
 
 
 async def compare_hours(
@@ -134,7 +134,7 @@ async def compare_hours(
     for hours in _chunks(differing.hours):
         for row in await connection.execute(_different_hours(hours)):
             hour = datetime.fromisoformat(row.hour).replace(tzinfo=UTC)
-            yield HourKey(row.account, hour, row.model, row.price_id), _sums_of(row)
+            yield HourKey(row.account, hour, row.model, row.price_id), sums_of(row)
     # The others are the sums of those by version, which are right if they have events.
     selections = [without_versions(*_HOUR)] if HOURS in differing.lonely else []
     if VERSIONS in differing.lonely:
@@ -142,7 +142,7 @@ async def compare_hours(
     for selection in selections:
         async for row in await connection.stream(selection):
             if AccountHour(row.account, hour_of(row.time)) not in differing.hours:
-                yield HourKey(row.account, row.time, row.model, row.price_id), _sums_of(row)
+                yield HourKey(row.account, row.time, row.model, row.price_id), sums_of(row)
 
 
 def _chunks(hours: Collection[AccountHour]) -> Iterator[Sequence[AccountHour]]:
@@ -150,10 +150,6 @@ def _chunks(hours: Collection[AccountHour]) -> Iterator[Sequence[AccountHour]]:
     ordered = sorted(hours)
     for start in range(0, len(ordered), _HOURS_AT_ONCE):
         yield ordered[start : start + _HOURS_AT_ONCE]
-
-
-def _sums_of(row: Any) -> Sums:
-    return Sums(*(labelled(row, name).value() for name in Sums._fields))
 
 
 async def _compare(
@@ -168,7 +164,7 @@ async def _compare(
                 yield difference
             sums.clear()
             current = (row.account, row.hour)
-        more = _sums_of(row)
+        more = sums_of(row)
         hour = datetime.fromisoformat(row.hour).replace(tzinfo=UTC)
         for dimension, value in _values(row):
             key = BreakdownKey(row.account, dimension, hour, value)
@@ -213,7 +209,7 @@ def _both(hours: Sequence[AccountHour]) -> Select[Any]:
         kept.dimension,
         kept.value,
         *(null().label(name) for name in ("model", "price_id", "version", "api_key", "tags")),
-        *_stored_sums(kept),
+        *stored_sums(kept),
     ).where(_is_in(kept, hours))
     by_version = select(
         versions.account,
@@ -225,7 +221,7 @@ def _both(hours: Sequence[AccountHour]) -> Select[Any]:
         versions.version,
         null().label("api_key"),
         null().label("tags"),
-        *_stored_sums(versions),
+        *stored_sums(versions),
     ).where(_is_in(versions, hours))
     used = _used(hours, null().label("dimension"), null().label("value"), *of_event).group_by(
         event.account, hour_text(event.time), *of_event
@@ -238,7 +234,7 @@ def _different_hours(hours: Sequence[AccountHour]) -> Select[Any]:
     """Select where the sums of some hours differ from their usage events, and by how much."""
     kept, event = UsageHour, UsageEvent
     stored = select(
-        kept.account, _text(kept.hour).label("hour"), kept.model, kept.price_id, *_stored_sums(kept)
+        kept.account, _text(kept.hour).label("hour"), kept.model, kept.price_id, *stored_sums(kept)
     ).where(_is_in(kept, hours))
     used = _used(hours, event.model, event.price_id).group_by(
         event.account, hour_text(event.time), event.model, event.price_id
@@ -253,7 +249,6 @@ def _different_hours(hours: Sequence[AccountHour]) -> Select[Any]:
 def _used(hours: Sequence[AccountHour], *columns: Any) -> Select[Any]:
     """Select negated sums of the usage events of some hours; the caller groups them."""
     event = UsageEvent
-    amount = exact(event.amount_low, high=event.amount_high)
     is_in = (
         and_(event.account == who, event.time >= hour, event.time < hour + HOUR)
         for who, hour in hours
@@ -262,9 +257,7 @@ def _used(hours: Sequence[AccountHour], *columns: Any) -> Select[Any]:
         event.account,
         hour_text(event.time).label("hour"),
         *columns,
-        *exact(func.count()).minus().named("requests"),
-        *exact(event.rows).total().minus().named("rows"),
-        *amount.total().minus().named("amount"),
+        *negated_event_sums(),
     ).where(is_not_archived(), or_(*is_in))
 
 
@@ -277,14 +270,6 @@ def _is_in(stored: Stored, hours: Sequence[AccountHour]) -> ColumnElement[bool]:
     return or_(*is_in)
 
 
-def _stored_sums(stored: Stored) -> list[ColumnElement[Any]]:
-    return [
-        *exact(stored.requests).named("requests"),
-        *exact(stored.rows).named("rows"),
-        *exact(stored.amount_low, high=stored.amount_high).named("amount"),
-    ]
-
-
 def _text(moment: Any) -> Any:
     """Return a datetime as text, alike on both databases."""
     return cast(moment, String(26))
@@ -295,14 +280,14 @@ _HOUR = (
     UsageHour.hour.label("time"),
     UsageHour.model,
     UsageHour.price_id,
-    *_stored_sums(UsageHour),
+    *stored_sums(UsageHour),
 )
 _BREAKDOWN = (
     UsageBreakdown.account,
     UsageBreakdown.hour.label("time"),
     UsageBreakdown.dimension,
     UsageBreakdown.value,
-    *_stored_sums(UsageBreakdown),
+    *stored_sums(UsageBreakdown),
 )
 _VERSION = (
     UsageVersion.account,
@@ -313,5 +298,5 @@ _VERSION = (
     UsageVersion.version,
     null().label("api_key"),
     null().label("tags"),
-    *_stored_sums(UsageVersion),
+    *stored_sums(UsageVersion),
 )

@@ -29,9 +29,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.amounts import exact, halves, is_total, labelled
+from services.billing.amounts import halves, is_total
 from services.billing.archives.models import is_not_archived
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
+from services.billing.usage.columns import exact_sums, stored_sums, sums_of
 from services.billing.usage.sums import (
     HOUR,
     NO_USAGE,
@@ -294,16 +295,14 @@ async def _by_tag(
             event.account,
             hour_of_event.label("hour"),
             event.tags,
-            *exact(func.count()).named("requests"),
-            *exact(event.rows).total().named("rows"),
-            *exact(event.amount_low, high=event.amount_high).total().named("amount"),
+            *exact_sums(event),
         )
         .where(window.contains(event.time), is_not_archived(), event.tags.is_not(None))
         .group_by(event.account, hour_of_event, event.tags)
     )
     async for row in await connection.stream(tagged):
         hour = AccountHour(row.account, _as_hour(row.hour))
-        used = Sums(*(labelled(row, name).value() for name in Sums._fields))
+        used = sums_of(row)
         by_hour.add(hour)
         for dimension, value in parse(row.tags):
             key = BreakdownKey(hour.account, dimension, hour.hour, value)
@@ -316,7 +315,7 @@ async def _by_tag(
         async for row in await connection.stream(_stored_tags(window, some, dimensions)):
             if (row.account, row.hour) in by_hour:
                 count += 1
-                stored = Sums(*(labelled(row, name).value() for name in Sums._fields))
+                stored = sums_of(row)
                 key = BreakdownKey(row.account, row.dimension, row.hour, row.value)
                 more[key] = more[key].plus(*stored)
     wrong = {AccountHour(key.account, key.hour) for key, sums in more.items() if sums != NO_USAGE}
@@ -337,9 +336,7 @@ def _stored_tags(
         kept.dimension,
         kept.hour,
         kept.value,
-        *exact(kept.requests).named("requests"),
-        *exact(kept.rows).named("rows"),
-        *exact(kept.amount_low, high=kept.amount_high).named("amount"),
+        *stored_sums(kept),
     ).where(
         kept.account.in_(accounts),
         kept.dimension.in_(sorted(dimensions)),

@@ -8,12 +8,11 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.amounts import labelled
 from services.billing.models import UsageHour
 from services.billing.periods import next_period, start_of
 from services.billing.plans.service import find_plans_in_force
+from services.billing.usage.columns import exact_sums, sums_of
 from services.billing.usage.grouping import by_value
-from services.billing.usage.repository import exact_sums
 from services.billing.usage.schemas import Bucket, Total
 from services.billing.usage.sums import NO_USAGE, Sums
 from services.common.contracts import format_amount
@@ -93,6 +92,5 @@ async def _sum_days(
     )
     days: defaultdict[str, dict[str, Sums]] = defaultdict(dict)
     for row in found:
-        sums = Sums(*(labelled(row, name).value() for name in Sums._fields))
-        days[row.account][str(row.day)] = sums
+        days[row.account][str(row.day)] = sums_of(row)
     return days

@@ -6,11 +6,10 @@ from typing import Any, Literal, NamedTuple
 from sqlalchemy import Select, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.amounts import exact, labelled
 from services.billing.archives.models import is_not_archived
 from services.billing.models import UsageEvent, UsageHour
-from services.billing.usage.repository import exact_sums
-from services.billing.usage.sums import HOUR, Sums, hour_of
+from services.billing.usage.columns import exact_sums, negated_event_sums, sums_of
+from services.billing.usage.sums import HOUR, hour_of
 from services.common.times import parse_instant
 
 PartGroup = Literal["hour", "day", "model"]
@@ -56,7 +55,7 @@ async def list_parts(
         Part(
             since if group == "model" else _moment(row.key),
             row.key if group == "model" else "",
-            *(labelled(row, name).value() for name in Sums._fields),
+            *sums_of(row),
         )
         for row in await session.execute(union_all(hours, before, after))
     ]
@@ -68,13 +67,10 @@ def _moment(key: Any) -> datetime:
 
 
 def _subtracted(key: Any, account: str, *, since: datetime, until: datetime) -> Select[Any]:
-    amount = exact(UsageEvent.amount_low, high=UsageEvent.amount_high)
     return (
         select(
             key.label("key"),
-            *exact(func.count()).minus().named("requests"),
-            *exact(UsageEvent.rows).total().minus().named("rows"),
-            *amount.total().minus().named("amount"),
+            *negated_event_sums(),
         )
         .where(
             UsageEvent.account == account,

@@ -34,6 +34,7 @@ from services.billing.models import (
     UsageMonth,
     UsageVersion,
 )
+from services.billing.usage.columns import exact_sums, sums_of
 from services.billing.usage.sums import (
     HOUR,
     NO_USAGE,
@@ -240,7 +241,7 @@ async def break_down(
     )
     whole, found = NO_USAGE, dict[str, Sums]()
     for row in await session.execute(union_all(total, *values, outside)):
-        sums = Sums(*(amounts.labelled(row, name).value() for name in Sums._fields))
+        sums = sums_of(row)
         if row.kind == "total":
             whole = whole.plus(*sums)
         elif row.kind == "value":
@@ -269,16 +270,6 @@ def _values(
         .where(kept.account == account, kept.hour >= first, kept.hour <= last, *only)
         .group_by(value)
     )
-
-
-def exact_sums(model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent]) -> list[Any]:
-    """Return the sums of a group's requests, rows and amounts as columns, by their names."""
-    requests = func.count() if issubclass(model, UsageEvent) else func.sum(model.requests)
-    return [
-        *amounts.exact(requests).named("requests"),
-        *amounts.exact(model.rows).total().named("rows"),
-        *amounts.exact(model.amount_low, high=model.amount_high).total().named("amount"),
-    ]
 
 
 async def list_events(
