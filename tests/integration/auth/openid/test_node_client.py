@@ -4,7 +4,6 @@ client with a real process of auth."""
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -18,9 +17,9 @@ from httpx import AsyncClient
 
 from harness.clients import PLAIN
 from harness.ports import free_port
-from harness.programs import find_program
 from harness.waiting import eventually_async, is_ready
 from tests.integration.auth.conftest import ADA, PASSWORD
+from tests.integration.auth.openid.node import install
 from tests.integration.auth.openid.signing_in import CALLBACK, App
 from tests.integration.auth.pages import Page
 
@@ -68,10 +67,7 @@ async def weather(issuer: str) -> AsyncIterator[App]:
 async def foreign(tmp_path: Path, issuer: str, weather: App) -> AsyncIterator[Process]:
     """A running `openid-client`."""
     folder = tmp_path / "client"
-    npm, node = find_program("npm"), find_program("node")
-    shutil.copytree(FOLDER, folder)
-    install = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    await asyncio.to_thread(subprocess.run, install, cwd=folder, check=True, capture_output=True)
+    node = await install(FOLDER, folder)
     process = await asyncio.create_subprocess_exec(
         *(node, "client.js", issuer, weather.client_id, CALLBACK),
         cwd=folder,

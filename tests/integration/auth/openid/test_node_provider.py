@@ -1,7 +1,6 @@
 """Sign in with a real provider of another make: `oidc-provider` on Node.js."""
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,11 +13,11 @@ from pydantic import SecretStr
 from sqlalchemy import select
 
 from harness.clients import PLAIN
-from harness.programs import find_program
 from services.auth.models import User
 from services.auth.settings import ProviderSettings
 from services.common.db.database import Database
 from tests.integration.auth.conftest import ISSUER, OpenApp, browse
+from tests.integration.auth.openid.node import install
 from tests.integration.auth.openid.signing_in import App
 from tests.integration.auth.pages import Page
 
@@ -33,10 +32,7 @@ pytestmark = pytest.mark.slow  # npm installs 40 packages
 async def provider(tmp_path: Path) -> AsyncIterator[str]:
     """The issuer of a running provider."""
     folder = tmp_path / "provider"
-    npm, node = find_program("npm"), find_program("node")
-    shutil.copytree(FOLDER, folder)
-    install = [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    await asyncio.to_thread(subprocess.run, install, cwd=folder, check=True, capture_output=True)
+    node = await install(FOLDER, folder)
     process = await asyncio.create_subprocess_exec(
         *(node, "provider.js", CLIENT_ID, SECRET, CALLBACK),
         cwd=folder,
