@@ -42,8 +42,10 @@ class Platform:
             AssertionError: the preparation failed; the message is the end of its log.
         """
         with self.log.open("ab") as output:
-            has_sample = (self.home / "models").is_dir()
-            for step in ("cli.local.prepare", *(() if has_sample else ("cli.local.sample",))):
+            steps = ["cli.local.prepare"]
+            if not (self.home / "models").is_dir():
+                steps.append("cli.local.sample")
+            for step in steps:
                 done = subprocess.run(
                     [sys.executable, "-m", step],
                     cwd=ROOT,

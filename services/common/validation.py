@@ -43,12 +43,12 @@ def explain(entries: Sequence[Mapping[str, Any]], *, body: Any) -> list[dict[str
     found = [(_locate(entry, body), entry) for entry in entries]
     invalid = {loc[:length] for loc, _ in found for length in range(len(loc))}
     # A list that lost its invalid items is then called too short, which it was not.
-    said = dict.fromkeys(
+    distinct = dict.fromkeys(
         (loc, message_of(entry))
         for loc, entry in found
         if entry["type"] != "too_short" or loc not in invalid
     )
-    return [{"loc": [_clip(part) for part in loc], "msg": message} for loc, message in said]
+    return [{"loc": [_clip(part) for part in loc], "msg": message} for loc, message in distinct]
 
 
 def _locate(entry: Mapping[str, Any], body: Any) -> tuple[Any, ...]:

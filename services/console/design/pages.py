@@ -100,12 +100,13 @@ async def show_with_late_part(
 
     try:
         await asyncio.wait([waiting], timeout=_AT_ONCE_S)
-        mark = await render_late() if waiting.done() else f"<!--{new_secret()}-->"
+        is_late = not waiting.done()
+        mark = f"<!--{new_secret()}-->" if is_late else await render_late()
         html = _render(template, **values, late=Markup(mark))  # noqa: S704 escaped above
     except BaseException:
         waiting.cancel()
         raise
-    if waiting.done():
+    if not is_late:
         response: Response = HTMLResponse(html, headers=_headers(request))
     else:
         first, last = html.split(mark)
