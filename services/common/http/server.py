@@ -18,6 +18,8 @@ SECURITY_HEADERS = [
     ("referrer-policy", "no-referrer"),
 ]
 """Headers of every response: answers, errors and what the protocol refuses. Pages add a policy."""
+ACCEPTED_PER_TURN = 16
+"""How many connections uvloop accepts in one turn of the event loop."""
 
 
 def listen(host: str, port: int, *, variable: str) -> socket.socket:
@@ -74,5 +76,15 @@ def serve(
     # would delay requests by about 50 ms.
     gc.freeze()
     gc.enable()
-    StoppingServer(config).run(sockets=[listener])
+    listeners = repeated(listener) if loop == "uvloop" else [listener]
+    StoppingServer(config).run(sockets=listeners)
     end_process()
+
+
+def repeated(listener: socket.socket) -> list[socket.socket]:
+    """Return a listening socket and duplicates of it, for uvloop.
+
+    It accepts one connection per turn of the event loop and socket. While the turns are long, more
+    connections arrive than that, and some would wait for as long as the load lasts.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTED_PER_TURN - 1))]
