@@ -337,7 +337,7 @@ def _open_watcher(
 def _open_admission(settings: InferenceSettings, verifier: TokenVerifier) -> Admission:
     return Admission(
         verifier,
-        ConcurrencyLimiter(settings.max_in_flight),
+        ConcurrencyLimiter(settings.max_in_flight, max_wait_s=settings.max_wait_seconds),
         MemoryLimiter(settings.max_body_bytes_in_flight),
         UnbilledRates(),
         max_body_bytes=settings.max_body_bytes,

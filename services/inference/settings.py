@@ -83,6 +83,9 @@ class InferenceSettings(PublicUrls):
     """Maximum rows in a prediction request; more get 422."""
     max_in_flight: int = Field(default=1024, ge=1)
     """Maximum predictions in progress; requests beyond this or the account's share get 503."""
+    max_wait_seconds: float = Field(default=2.0, gt=0)
+    """How long a prediction may have to wait for the ones before it, at the pace of the last ones;
+    while it would be longer, requests beyond the account's share get 503 at once."""
     max_body_bytes_in_flight: int = Field(
         default_factory=lambda data: _BODIES_IN_FLIGHT * data["max_body_bytes"], ge=0
     )

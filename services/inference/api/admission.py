@@ -6,12 +6,19 @@ are greedy, some capacity is left for the next.
 """
 
 import asyncio
+import math
+import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Self
 
 from services.common.errors import Unavailable
+
+MIN_IN_PROGRESS = 32
+"""How many requests to even the slowest model may be in progress."""
+_PACE_S = 1.0
+"""For how long the end of a request counts in full for the pace of its kind."""
 
 
 class Saturated(Unavailable):
@@ -20,7 +27,7 @@ class Saturated(Unavailable):
     code = "saturated"
 
 
-def fits(amount: int, *, own: int, taken: int, total: int) -> bool:
+def fits(amount: int, *, own: int, taken: int, total: float) -> bool:
     """Return whether an account may take `amount` more.
 
     Args:
@@ -33,18 +40,22 @@ def fits(amount: int, *, own: int, taken: int, total: int) -> bool:
 class _SharedPool:
     """A capacity shared by accounts."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: float) -> None:
         self.total = total
         self.taken = 0
         self._by_account: dict[str, int] = {}
 
-    def acquire(self, account: str, amount: int, *, without: int = 0) -> bool:
-        """Take an amount if it fits, not counting `without` of what the account already has."""
+    def has_room(self, account: str, amount: int, *, without: int = 0) -> bool:
+        """Return whether an amount fits, not counting `without` of what the account already has."""
         own = self._by_account.get(account, 0)
-        if not fits(amount, own=own - without, taken=self.taken, total=self.total):
+        return fits(amount, own=own - without, taken=self.taken, total=self.total)
+
+    def acquire(self, account: str, amount: int, *, without: int = 0) -> bool:
+        """Take an amount if it fits."""
+        if not self.has_room(account, amount, without=without):
             return False
         self.taken += amount
-        self._by_account[account] = own + amount
+        self._by_account[account] = self._by_account.get(account, 0) + amount
         return True
 
     def release(self, account: str, amount: int) -> None:
@@ -57,34 +68,109 @@ class _SharedPool:
             self._by_account.pop(account, None)
 
 
+class _Queue:
+    """The requests of one kind that are in progress, and how many of them ended lately."""
+
+    def __init__(self, now: float) -> None:
+        self.pool = _SharedPool(0)
+        self._since = now
+        self._ended = 0.0
+
+    def note_end(self, now: float) -> None:
+        """Count a request that ended; what is older than a moment counts for less and less."""
+        self._ended += 1
+        elapsed_s = now - self._since
+        if elapsed_s > _PACE_S:
+            self._since += elapsed_s / 2
+            self._ended /= 2
+
+    def room(self, now: float, *, within_s: float) -> float:
+        """Return how many requests can be answered within some seconds at the latest pace."""
+        elapsed_s = now - self._since
+        if not self._ended or elapsed_s <= 0:
+            return math.inf
+        return max(MIN_IN_PROGRESS, within_s * self._ended / elapsed_s)
+
+
 class ConcurrencyLimiter:
-    """Limits how many complete requests are in progress.
+    """Limits how many complete requests are in progress, and how long the last of them waits.
+
+    The same number of requests is a short queue for a quick model and a long one for a slow model.
+    So the requests of each kind are also limited to what can be answered within `max_wait_s` at
+    the pace of the last ones, which is Little's law, though never to less than `MIN_IN_PROGRESS`.
 
     Args:
         total: maximum requests at once.
+        max_wait_s: how long the last one may have to wait, in seconds.
+        clock: returns the time in seconds.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(
+        self,
+        total: int,
+        *,
+        max_wait_s: float = math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._pool = _SharedPool(total)
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._queues: dict[Hashable, _Queue] = {}
 
     @property
     def taken(self) -> int:
         """How many requests are in progress."""
         return self._pool.taken
 
-    @contextmanager
-    def acquire(self, account: str) -> Iterator[None]:
-        """Occupy a slot while the block runs.
+    def check(self, account: str, *, kind: Hashable) -> None:
+        """Check that a request of a kind, which is not complete yet, would get a slot now.
 
         Raises:
             Saturated: no slot is free for this account.
         """
-        if not self._pool.acquire(account, 1):
-            raise Saturated("Too many predictions in progress; retry in 1 s.")
+        queue = self._queues.get(kind)
+        if not self._pool.has_room(account, 1) or not (
+            queue is None or self._measured(queue).has_room(account, 1)
+        ):
+            raise _too_many()
+
+    @contextmanager
+    def acquire(self, account: str, *, kind: Hashable) -> Iterator[None]:
+        """Occupy a slot while the block runs.
+
+        Args:
+            kind: what takes about as long as the request, such as predictions of one model.
+
+        Raises:
+            Saturated: no slot is free for this account.
+        """
+        queue = self._queues.get(kind)
+        if queue is None:
+            queue = self._queues[kind] = _Queue(self._clock())
+        pools = (self._measured(queue), self._pool)
+        if not all(pool.has_room(account, 1) for pool in pools):
+            raise _too_many()
+        for pool in pools:
+            pool.acquire(account, 1)
         try:
             yield
         finally:
-            self._pool.release(account, 1)
+            for pool in pools:
+                pool.release(account, 1)
+            queue.note_end(self._clock())
+            if not queue.pool.taken:
+                del self._queues[kind]
+
+    def _measured(self, queue: _Queue) -> _SharedPool:
+        """Return the capacity for the requests of one kind, at their present pace."""
+        queue.pool.total = min(
+            self._pool.total, queue.room(self._clock(), within_s=self._max_wait_s)
+        )
+        return queue.pool
+
+
+def _too_many() -> Saturated:
+    return Saturated("Too many predictions in progress; retry in 1 s.")
 
 
 class FairSlots:

@@ -17,11 +17,13 @@ class Body(NamedTuple):
     Args:
         json_length: its `Inference-Header-Content-Length`, if present.
         is_csv: whether its `Content-Type` is `text/csv`.
+        is_light: whether it is known to take only milliseconds to parse.
     """
 
     content: bytes
     json_length: int | None
     is_csv: bool = False
+    is_light: bool = False
 
 
 class EncodedResponse(NamedTuple):

@@ -27,7 +27,8 @@ class Admission:
     """Who may predict, and how much at once.
 
     Args:
-        limiter: predictions at once; requests beyond this or the account's share get 503.
+        limiter: predictions at once, and how long the last one waits; requests beyond this or the
+            account's share get 503.
         memory: bytes of requests in memory at once; likewise.
         unbilled: the rate limits of test keys.
         max_body_bytes: larger bodies get 413.

@@ -7,7 +7,7 @@ need not wait is a plain function of `steps` or of the collaborators.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from services.common.identity.caller import Caller
 from services.common.identity.guards import authenticate
 from services.common.telemetry.requests import request_id
 from services.inference.access import check_model, check_scope
-from services.inference.api import steps
+from services.inference.api import json_body, steps
 from services.inference.api.admission import MemoryReservation
 from services.inference.api.collaborators import (
     Admission,
@@ -30,7 +30,7 @@ from services.inference.api.collaborators import (
 )
 from services.inference.api.computing import compute, compute_in_trial, compute_now
 from services.inference.api.decoding import Decoder
-from services.inference.api.json_body import WHOLE_BYTES, is_light
+from services.inference.api.json_body import WHOLE_BYTES
 from services.inference.api.reading import (
     ClientDisconnected,
     check_deadline,
@@ -38,6 +38,7 @@ from services.inference.api.reading import (
     read_body,
     read_head,
 )
+from services.inference.api.refusals import RefusalLog
 from services.inference.api.steps import Call, Prediction
 from services.inference.api.targets import Target
 from services.inference.api.v1 import csv_body
@@ -69,6 +70,7 @@ class PredictEndpoint:
         self._metering = metering
         self._rollouts = rollouts
         self._monitoring = monitoring
+        self._refusals = RefusalLog()
 
     async def __call__(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -104,6 +106,7 @@ class PredictEndpoint:
         caller = await self.authorize(scope["headers"], address=address)
         model = await self.find_model(caller, target)
         head = read_head(scope["headers"], max_bytes=admission.max_body_bytes)
+        admission.limiter.check(caller.account, kind=_kind(target))  # before the body costs time
         with admission.memory.reserve(caller.account) as memory:
             content = await read_body(receive, admission.max_body_bytes, memory)
             call = Call(caller, target, scope["path"], head, content, started)
@@ -147,7 +150,8 @@ class PredictEndpoint:
         check_model(caller, target.model)
         model = self._models.table.find(target.model, target.version)
         if model is None:
-            with self._admission.limiter.acquire(caller.account):
+            loading = ("load", target.model, target.version)
+            with self._admission.limiter.acquire(caller.account, kind=loading):
                 model = await self._models.loader.get(target.model, target.version)
         return model
 
@@ -169,7 +173,7 @@ class PredictEndpoint:
         Raises:
             ServiceError: the request is refused; nothing is billed.
         """
-        with self._admission.limiter.acquire(call.caller.account):
+        with self._admission.limiter.acquire(call.caller.account, kind=_kind(call.target)):
             return await self._predict(call, model, memory, check)
 
     async def _predict(
@@ -178,9 +182,10 @@ class PredictEndpoint:
         """Answer a complete request, unless it has to wait for a thread and `check` fails then."""
         account, leases = call.caller.account, self._metering.leases
         steps.check_room(self._admission, self._metering)
+        is_light = _is_light(call, model)
         decoded = await self._decoder.run(
-            partial(steps.decode_body, call, model, self._admission.max_rows),
-            is_light=_is_light(call, model),
+            partial(steps.decode_body, call, model, self._admission.max_rows, is_light=is_light),
+            is_light=is_light,
             account=account,
         )
         request, keyed_id, _ = decoded
@@ -266,9 +271,7 @@ class PredictEndpoint:
         """
         known = model if model in self._models.table else ""
         self._monitoring.metrics.refused(known, status)
-        log.info(
-            "prediction_refused", path=path, status=status, code=error.code, request_id=request_id
-        )
+        self._refusals.add(error, path=path, status=status, request_id=request_id)
 
     def observe(self, prediction: Prediction) -> None:
         """Pass an answered prediction to the metrics, drift, feedback and shadow."""
@@ -283,13 +286,18 @@ def expected(error: Exception, *, path: str, request_id: str) -> ServiceError:
     return ServiceError()
 
 
+def _kind(target: Target) -> Hashable:
+    """Return what requests that take about as long have in common."""
+    return target.codec.route, target.model, target.version
+
+
 def _is_light(call: Call, model: LoadedModel) -> bool:
     """Return whether a body is decoded within milliseconds; a binary tensor of text may not be."""
     if call.head.is_csv:
         return len(call.content) <= csv_body.LIGHT_BYTES
     if len(call.content) > WHOLE_BYTES and call.head.json_length is not None:
-        return model.inputs.numbers_only and is_light(call.content)
-    return is_light(call.content)
+        return model.inputs.numbers_only and json_body.is_light(call.content)
+    return json_body.is_light(call.content)
 
 
 async def _send(send: Send, prediction: Prediction, *, request_id: str) -> None:

@@ -105,14 +105,19 @@ class DecodedBody(NamedTuple):
     """The digest of the whole body, in hexadecimal."""
 
 
-def decode_body(call: Call, model: LoadedModel, max_rows: int) -> DecodedBody:
+def decode_body(
+    call: Call, model: LoadedModel, max_rows: int, *, is_light: bool = False
+) -> DecodedBody:
     """Return the decoded body.
+
+    Args:
+        is_light: whether the body is known to take only milliseconds to parse.
 
     Raises:
         BodyInvalid: the body violates the protocol or the model's signature.
     """
     codec, key = call.target.codec, call.head.idempotency_key
-    body = Body(call.content, call.head.json_length, call.head.is_csv)
+    body = Body(call.content, call.head.json_length, call.head.is_csv, is_light)
     request = codec.decode(body, model, max_rows)
     digest = sha256(call.content)
     if key is None:

@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
+from collections import deque
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.inference.api.admission import (
+    MIN_IN_PROGRESS,
     ConcurrencyLimiter,
     FairSlots,
     MemoryLimiter,
@@ -15,6 +18,8 @@ from services.inference.api.admission import (
     fits,
 )
 from services.inference.api.decoding import Decoder
+
+KIND = "/v1/models/wine:predict"
 
 
 class TestShares:
@@ -60,10 +65,10 @@ class TestConcurrencyLimiter:
     def test_an_account_over_its_share_is_refused_and_others_are_not(self) -> None:
         limiter = ConcurrencyLimiter(4)
 
-        with limiter.acquire("greedy"), limiter.acquire("greedy"):
-            with pytest.raises(Saturated) as refusal, limiter.acquire("greedy"):
+        with limiter.acquire("greedy", kind=KIND), limiter.acquire("greedy", kind=KIND):
+            with pytest.raises(Saturated) as refusal, limiter.acquire("greedy", kind=KIND):
                 pass
-            with limiter.acquire("modest"):
+            with limiter.acquire("modest", kind=KIND):
                 assert limiter.taken == 3
 
         assert refusal.value.headers["Retry-After"] == "1"
@@ -72,19 +77,122 @@ class TestConcurrencyLimiter:
     def test_one_slot_serves_one_request(self) -> None:
         limiter = ConcurrencyLimiter(1)
 
-        with limiter.acquire("a"), pytest.raises(Saturated), limiter.acquire("b"):
-            pass
+        with limiter.acquire("a", kind=KIND), pytest.raises(Saturated):
+            limiter.check("b", kind=KIND)
 
-        with limiter.acquire("b"):
+        with limiter.acquire("b", kind=KIND):
             assert limiter.taken == 1
 
     def test_a_slot_is_released_after_an_error(self) -> None:
         limiter = ConcurrencyLimiter(4)
 
-        with pytest.raises(RuntimeError), limiter.acquire("a"):
+        with pytest.raises(RuntimeError), limiter.acquire("a", kind=KIND):
             raise RuntimeError
 
         assert limiter.taken == 0
+
+
+class Flood:
+    """Requests to one model that take their turns, on a clock of their own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.limiter = ConcurrencyLimiter(1_000, max_wait_s=2, clock=lambda: self.now)
+        self._running: deque[tuple[str, ExitStack]] = deque()
+
+    def in_progress(self, account: str) -> int:
+        return sum(each == account for each, _ in self._running)
+
+    def begin(self, account: str) -> bool:
+        """Begin a request unless it is refused."""
+        slot = ExitStack()
+        try:
+            slot.enter_context(self.limiter.acquire(account, kind=KIND))
+        except Saturated:
+            return False
+        self._running.append((account, slot))
+        return True
+
+    def fill(self, *accounts: str) -> None:
+        """Let accounts begin as many requests as they may."""
+        while any([self.begin(account) for account in accounts]):
+            pass
+
+    def answer(self, number: int, *, per_s: float) -> None:
+        """Answer the oldest requests, one after the other; for each, its account tries another."""
+        for _ in range(number):
+            self.now += 1 / per_s
+            account, slot = self._running.popleft()
+            slot.close()
+            self.begin(account)
+
+    def end(self) -> None:
+        """Answer everything at once."""
+        while self._running:
+            self._running.popleft()[1].close()
+
+
+class TestQueue:
+    def test_is_no_longer_than_can_be_answered_in_time(self) -> None:
+        flood = Flood()
+        flood.fill("a", "b")
+        assert flood.limiter.taken > 600
+
+        flood.answer(2_000, per_s=100)
+
+        # 100 a second for 2 s are 200. Of these, two accounts may use a third each.
+        assert flood.in_progress("a") == pytest.approx(66, abs=2)
+        assert flood.in_progress("b") == pytest.approx(66, abs=2)
+
+    def test_refuses_before_a_request_is_complete(self) -> None:
+        flood = Flood()
+        flood.fill("greedy")
+        flood.answer(500, per_s=50)
+
+        with pytest.raises(Saturated):
+            flood.limiter.check("greedy", kind=KIND)
+        flood.limiter.check("modest", kind=KIND)
+
+    def test_of_a_slow_model_does_not_shorten_that_of_another(self) -> None:
+        flood = Flood()
+        flood.fill("a")
+        flood.answer(500, per_s=1)
+
+        with pytest.raises(Saturated):
+            flood.limiter.check("a", kind=KIND)
+        flood.limiter.check("a", kind="another")
+
+    def test_of_even_the_slowest_model_has_room_for_a_few(self) -> None:
+        flood = Flood()
+        flood.begin("a")
+        flood.begin("a")
+        flood.answer(10, per_s=1 / 60)
+
+        flood.fill("a")
+
+        assert flood.in_progress("a") == MIN_IN_PROGRESS // 2
+
+    def test_follows_the_pace(self) -> None:
+        flood = Flood()
+        flood.fill("a")
+        flood.answer(500, per_s=10)
+        slow = flood.in_progress("a")
+
+        flood.answer(2_000, per_s=1_000)
+        flood.fill("a")
+
+        assert slow == MIN_IN_PROGRESS // 2
+        assert flood.in_progress("a") == 500
+
+    def test_forgets_the_pace_of_a_flood_that_is_over(self) -> None:
+        flood = Flood()
+        flood.fill("a")
+        flood.answer(10, per_s=1)
+        flood.end()
+
+        flood.fill("a")
+
+        assert flood.in_progress("a") == 500
 
 
 class TestMemoryLimiter:

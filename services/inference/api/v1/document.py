@@ -108,7 +108,7 @@ def decode_rows(
     if body.is_csv:
         rows = csv_body.read_instances(body.content, model.inputs, max_rows=max_rows)
         return model.inputs.decode(rows), len(rows), None
-    if len(body.content) <= WHOLE_BYTES:
+    if body.is_light or len(body.content) <= WHOLE_BYTES:
         return _read(load_object(body.content), body.content, model, max_rows, read_options)
     columns = len(model.inputs.columns)
     limits = JsonLimits(
