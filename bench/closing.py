@@ -46,9 +46,7 @@ def close_a_month(
             for _ in range(PREVIEWS)
         ]
     say(f"closing {period}")
-    # Parts before this one may have left a journal behind.
-    forced = ("--force", "--reason", "benchmark")
-    close_s, close_mib = _run(platform, "close", period, "--json", *forced)
+    close_s, close_mib = _run(platform, "close", period, "--json")
     say("verifying")
     verify_s, verify_mib = _run(platform, "verify")
     size = f"{events:,} events, {rows.ACCOUNTS:,} accounts"
