@@ -172,8 +172,7 @@ def main() -> None:
 
 def _parse() -> argparse.Namespace:
     purposes = {name: purpose for name, (purpose, _) in ALONE.items()} | {
-        name: purpose
-        for name, (purpose, _) in (ON_ONE_CORE | ON_ALL_CORES | ON_NEW_BOOKS).items()
+        name: purpose for name, (purpose, _) in (ON_ONE_CORE | ON_ALL_CORES | ON_NEW_BOOKS).items()
     }
     defaults = Timing()
     parser = argparse.ArgumentParser(

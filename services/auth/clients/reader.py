@@ -44,8 +44,8 @@ class ClientReader:
 
     async def _read(self, waiting: dict[str, asyncio.Future[Client | None]]) -> None:
         try:
-            async with self._database.snapshot() as session:
-                found = await repository.read_clients(session, client_ids=list(waiting))
+            async with self._database.connection() as connection:
+                found = await repository.read_clients(connection, client_ids=list(waiting))
         except BaseException as error:
             for future in waiting.values():
                 future.set_exception(error)

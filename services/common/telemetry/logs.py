@@ -24,6 +24,9 @@ _LEVELS = {
     "debug": "\x1b[32m",
 }
 
+_SHORT = (type(None), int, float)
+"""Types of values that need no limit."""
+
 Event = MutableMapping[str, Any]
 
 
@@ -44,21 +47,19 @@ def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_service,
     ]
+    rendering = [structlog.processors.format_exc_info, _clip_values, *_renderers(style)]
+    # The services' own events are written at once: a detour through the standard library's
+    # logging, which the libraries use, takes twice as long.
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                _clip_values,
-                *_renderers(style),
-            ],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     root = logging.getLogger()
@@ -121,7 +122,7 @@ def _clip_values(_: Any, __: str, event: Event) -> Event:
 
 
 def _clip(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, _SHORT):
         return value
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= MAX_LOGGED_CHARS else f"{text[:MAX_LOGGED_CHARS]}…"
