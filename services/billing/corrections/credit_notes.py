@@ -12,6 +12,7 @@ from services.billing import amounts
 from services.billing.corrections import repository
 from services.billing.corrections.left import InvoiceLeft, what_is_left
 from services.billing.fields import Reason
+from services.billing.invoices.credits import find_credited
 from services.billing.invoices.digests import row_digest
 from services.billing.invoices.issuing import Books
 from services.billing.invoices.numbers import next_number
@@ -145,6 +146,7 @@ async def find_left(session: AsyncSession, invoice: InvoiceRead) -> InvoiceLeft:
         invoice,
         notes=await repository.list_notes(session, invoice_id=invoice.id),
         taken=taken.get(account, {}),
+        credited=await find_credited(session, invoice),
         prepaid=await repository.find_prepaid(
             session, price_ids={line.price_id for line in invoice.lines}
         ),
@@ -198,8 +200,7 @@ async def issue(
         amount: including tax, at most what is left.
         is_of_events: whether it gives back events that are taken back.
     """
-    owed = min(amount, left.owed)
-    to_balance = min(amount - owed, left.balance)
+    owed, to_balance = left.divide(amount)
     tax = left.tax_in(amount)
     note_id = str(uuid4())
     entry = make_entry(

@@ -211,7 +211,8 @@ def _corrections(
     Args:
         noted: what a credit note of its own gives back, and posts.
     """
-    prepaid = sum(each.amount - each.to_balance for each in gifts if each.is_prepaid)
+    prepaid = sum(each.amount for each in gifts if each.is_prepaid)
+    prepaid -= sum(each.to_balance for each in gifts)
     postpaid = sum(each.amount for each in gifts if not each.is_prepaid)
     credited = sum(each.credit for each in gifts) - noted
     tax_in_note = left.tax_in(noted)

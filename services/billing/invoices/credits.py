@@ -6,7 +6,11 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.invoices import repository
+from services.billing.invoices.issuing import rest_id
+from services.billing.invoices.making import RETURNED
+from services.billing.invoices.schemas import InvoiceRead
 from services.billing.invoices.shares import LineKey
+from services.common.contracts import parse_amount
 
 
 async def add_credit(
@@ -56,3 +60,22 @@ async def add_credit(
         "created_at": now,
     }
     await repository.add_credits(session, rows=[row])
+
+
+async def find_credited(session: AsyncSession, invoice: InvoiceRead) -> int:
+    """Return what credits have given back for events of an invoice, with tax.
+
+    Credits of events that were taken back before it was issued reduced the invoice itself, and what
+    it left of them is a credit of its own. Those of later reversals are rounded and with tax.
+    """
+    rows = await repository.list_credits(
+        session, account=invoice.account, period=invoice.period, cause=invoice.id
+    )
+    rests = {row.id: row.amount for row in rows if row.cause == invoice.id}
+    shown = {each.id: parse_amount(each.amount) for each in invoice.credits}
+    of_events = [row for row in rows if row.period == invoice.period]
+    reduced = [row.id for row in of_events if row.invoice_id == invoice.id and not row.includes_tax]
+    return sum(row.amount for row in of_events if row.includes_tax) + sum(
+        shown.get(each, 0) + rests.get(rest_id(each, invoice.id), 0)
+        for each in (RETURNED, *reduced)
+    )

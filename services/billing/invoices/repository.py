@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     insert,
     inspect,
+    or_,
     select,
     tuple_,
     update,
@@ -132,6 +133,15 @@ async def find_credits(
         pending = PendingCredit(each.id, each.reason, each.amount, each.includes_tax, line)
         credits.setdefault(each.account, []).append(pending)
     return credits
+
+
+async def list_credits(
+    session: AsyncSession, *, account: str, period: str, cause: str
+) -> Sequence[AccountCredit]:
+    """Return an account's credits for a month's usage, and those that one invoice left."""
+    mine = or_(AccountCredit.period == period, AccountCredit.cause == cause)
+    found = select(AccountCredit).where(AccountCredit.account == account, mine)
+    return (await session.scalars(found.execution_options(populate_existing=True))).all()
 
 
 async def lock_credit(
