@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Any
+from typing import TypeVar
 
 import orjson
 import pymysql
-from pymysql.cursors import Cursor
 
 from harness.plans import PER_REQUEST, PER_ROW
 from services.billing.ledger.entries import make_entry, usage_postings
@@ -37,9 +36,13 @@ _EVENTS = (
 KEYS = f"INSERT INTO {_KEYS} VALUES (%s, %s, %s, %s)"
 EVENTS = f"INSERT INTO {_EVENTS} VALUES ({', '.join(['%s'] * 15)})"
 """In this form, drivers turn `executemany` into multi-row inserts."""
+_POSTED_EVENTS = _EVENTS.replace(")", ", entry_id)")
+_ENTRIES = "ledger_entries (id, kind, currency, reference, created_at, digest)"
+_POSTINGS = "ledger_postings (entry_id, line, ledger, account, model, amount_high, amount)"
 _LOADED_AT_ONCE = 200_000
 
 Row = tuple[object, ...]
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def fill(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> None:
-    """Store events and their sums, as fast as possible.
+    """Store events, their sums and their ledger entries, as fast as possible.
 
     Args:
         connection: one that may load local files.
@@ -148,9 +151,10 @@ def fill(
         connection.cursor() as cursor,
         tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".tsv") as file,
     ):
-        while batch := list(islice(generated, _LOADED_AT_ONCE)):
-            keys, stored_events = as_rows(batch, price_id=price_id)
-            for table, stored in ((_KEYS, keys), (_EVENTS, stored_events)):
+        cursor.execute("SELECT COALESCE(MAX(id), 0) FROM ledger_entries")
+        ((entries,),) = cursor.fetchall()
+        while some := list(islice(generated, _LOADED_AT_ONCE)):
+            for table, stored in _posted(some, price_id=price_id, entries=entries).items():
                 file.seek(0)
                 file.truncate()
                 file.writelines("\t".join(map(str, row)) + "\n" for row in stored)
@@ -158,6 +162,7 @@ def fill(
                 name, columns = table.split(" ", 1)
                 cursor.execute(f"LOAD DATA LOCAL INFILE %s INTO TABLE {name} {columns}", file.name)
             connection.commit()
+            entries += -(-len(some) // BATCH)
         for statement in _SUMS:
             cursor.execute(statement)
         connection.commit()
@@ -166,33 +171,37 @@ def fill(
         cursor.execute("UNLOCK TABLES")
 
 
-def post(connection: pymysql.Connection, *, now: datetime) -> None:
-    """Post all stored events as one ledger entry."""
-    with relaxed(connection), connection.cursor() as cursor:
-        charged: Counter[tuple[str, bool]] = Counter()
-        earned: Counter[str] = Counter()
-        cursor.execute("SELECT account, model, SUM(amount) FROM usage_hours GROUP BY 1, 2")
-        for owner, model, amount in cursor:
-            charged[owner, False] += int(amount)
-            earned[model] += int(amount)
+def _posted(events: list[Event], *, price_id: str, entries: int) -> dict[str, list[Row]]:
+    """Return the rows of events by table, with a ledger entry for each batch.
+
+    Args:
+        entries: how many there are.
+    """
+    tables: dict[str, list[Row]] = {_KEYS: [], _POSTED_EVENTS: [], _ENTRIES: [], _POSTINGS: []}
+    for start in range(0, len(events), BATCH):
+        batch = events[start : start + BATCH]
+        entries += 1
+        keys, stored_events = as_rows(batch, price_id=price_id)
+        charged = Counter((event.account, False) for event in batch)
+        earned = Counter(event.model for event in batch)
         entry = make_entry(
-            "usage", currency="USD", postings=usage_postings(charged, earned), now=now
+            "usage",
+            currency="USD",
+            postings=usage_postings(_amounts(charged), _amounts(earned)),
+            now=batch[-1].time,
         )
-        if entry is None:
-            return
-        _insert(cursor, "ledger_entries", [entry.row() | {"created_at": now.replace(tzinfo=None)}])
-        entry_id = cursor.lastrowid
-        _insert(cursor, "ledger_postings", entry.posting_rows(entry_id))
-        cursor.execute("UPDATE usage_events SET entry_id = %s", entry_id)
-        connection.commit()
+        tables[_KEYS] += keys
+        tables[_POSTED_EVENTS] += [(*row, entries) for row in stored_events]
+        if entry is not None:
+            created_at = entry.created_at.replace(tzinfo=None)
+            row = entry.row() | {"created_at": created_at}
+            tables[_ENTRIES].append((entries, *row.values()))
+            tables[_POSTINGS] += [tuple(each.values()) for each in entry.posting_rows(entries)]
+    return tables
 
 
-def _insert(cursor: Cursor, table: str, stored: list[dict[str, Any]]) -> None:
-    names = ", ".join(stored[0])
-    places = ", ".join(["%s"] * len(stored[0]))
-    cursor.executemany(
-        f"INSERT INTO {table} ({names}) VALUES ({places})", [[*row.values()] for row in stored]
-    )
+def _amounts(requests: Counter[Key]) -> dict[Key, int]:
+    return {key: count * AMOUNT for key, count in requests.items()}
 
 
 @contextmanager
