@@ -4,7 +4,7 @@ An amount is `high × 2⁶³ + low`. The low column has the amount's own name, a
 while that fits; the high one is `<name>_high`. Either may be negative. See docs/adr/0014.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -150,11 +150,22 @@ def halves(column: Any) -> tuple[Any, Any]:
     return lower, upper
 
 
-def is_total(totals: tuple[Any, Any], column: Any) -> ColumnElement[bool]:
-    """Return whether an integer column is the sum whose halves were summed separately."""
+def totals(column: Any, *, on_mysql: bool) -> list[ColumnElement[Any]]:
+    """Return the sum of an integer column over a group, for `is_total`.
+
+    MySQL's sums are decimals of any size. Those of SQLite have 64 bits, so halves are summed.
+    """
+    return [func.sum(part) for part in ([column] if on_mysql else halves(column))]
+
+
+def is_total(sums: Sequence[Any], column: Any) -> ColumnElement[bool]:
+    """Return whether an integer column is the sum that `totals` returned."""
+    if len(sums) == 1:
+        is_equal: ColumnElement[bool] = sums[0] == column
+        return is_equal
     lower, upper = halves(column)
-    carry, rest = _divided(totals[0], 2 ** _WEIGHTS[1])
-    return and_(rest == lower, totals[1] + carry == upper)
+    carry, rest = _divided(sums[0], 2 ** _WEIGHTS[1])
+    return and_(rest == lower, sums[1] + carry == upper)
 
 
 def _divided(number: Any, by: int) -> tuple[Any, Any]:

@@ -1,14 +1,15 @@
 """Verify the books: recompute every stored sum from the usage events.
 
-Each check is one grouped statement that returns only what differs; those of hours go through the
-events some hours at a time. All checks see the database at one moment, so usage may arrive
-meanwhile; only identities, which are compared with nothing else, are checked on a connection of
-their own. The longest statements are made once per process, which takes more time than executing
-them on few rows.
+The events are read once, some hours at a time. That compares the sums of hours, and adds up what
+the other checks need: from right sums of hours follow those of months and of invoices. Only what
+differs is looked at again. All checks see the database at one moment, so usage may arrive
+meanwhile; only identities and the digests of entries, which are compared with nothing else, are
+checked at the same time, on a connection of their own. The longest statements are made once per
+process, which takes more time than executing them on few rows.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.billing.archives.models import is_not_archived
 from services.billing.archives.reading import NO_ARCHIVES, Archives
 from services.billing.archives.verifying import ArchivedEvents, open_archived
 from services.billing.database import long_snapshot
+from services.billing.fingerprints import Weights, new_weights
 from services.billing.models import (
     Account,
     Credit,
@@ -33,10 +35,11 @@ from services.billing.models import (
     UsageMonth,
 )
 from services.billing.sources.models import Journal, JournalRange
+from services.billing.usage.comparing import scan_events
 from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_fees import verify_fees
 from services.billing.verify_invoices import verify_invoices
-from services.billing.verify_ledger import verify_ledger
+from services.billing.verify_ledger import ledger_fingerprint, verify_entries, verify_ledger
 from services.billing.verify_receivables import verify_receivables
 from services.billing.verify_usage import verify_usage
 from services.common.contracts import format_amount
@@ -52,36 +55,51 @@ async def verify(database: Database, archives: Archives = NO_ARCHIVES) -> list[s
         ArchiveUnreachable: the folder or bucket of archived months cannot be used.
         DuckDbNotInstalled: months are archived, and what reads them is missing.
     """
+    weights = new_weights() if database.engine.dialect.name == "mysql" else None
     async with (
         long_snapshot(database) as connection,
-        open_archived(connection, archives.store) as archived,
+        open_archived(connection, archives.store, weights) as archived,
         long_snapshot(database) as another,
     ):
         if archived.problems:
             return [*archived.problems, "archives: the other sums were not compared"]
-        identities = asyncio.create_task(_identities(another))
+        alone = asyncio.create_task(_check_alone(another, archived, weights))
         try:
-            return await _compare(connection, archived, identities)
+            return [*await _compare(connection, archived, weights), *await alone]
         finally:
-            await end_tasks([identities])
+            await end_tasks([alone])
 
 
 async def _compare(
-    connection: AsyncConnection, archived: ArchivedEvents, identities: Awaitable[list[str]]
+    connection: AsyncConnection, archived: ArchivedEvents, weights: Weights | None
 ) -> list[str]:
     """Make all comparisons."""
+    fingerprint = weights and await ledger_fingerprint(connection, weights)
+    scan = await scan_events(connection, fingerprint=fingerprint and fingerprint.of_event())
+    differences, used = await verify_usage(connection, archived, scan)
     return [
-        *await verify_usage(connection, archived),
+        *differences,
         *await _reservations(connection, archived),
         *await _balances(connection),
-        *await verify_ledger(connection, archived),
-        *await verify_invoices(connection, archived),
+        *await verify_ledger(
+            connection, archived, fingerprint=fingerprint, events=scan.fingerprint
+        ),
+        *await verify_invoices(connection, archived, used),
         *await verify_fees(connection),
         *await verify_corrections(connection, archived),
         *await verify_receivables(connection),
         *await _currencies(connection),
-        *await identities,
         *await _journals(connection),
+    ]
+
+
+async def _check_alone(
+    connection: AsyncConnection, archived: ArchivedEvents, weights: Weights | None
+) -> list[str]:
+    """Check what is compared with nothing else."""
+    return [
+        *await verify_entries(connection),
+        *await _identities(connection, archived, weights),
     ]
 
 
@@ -208,8 +226,18 @@ async def _currencies(connection: AsyncConnection) -> list[str]:
     ]
 
 
-async def _identities(connection: AsyncConnection) -> list[str]:
+async def _identities(
+    connection: AsyncConnection, archived: ArchivedEvents, weights: Weights | None
+) -> list[str]:
     """Check that every usage event has its identity; otherwise a repeat would look new."""
+    if weights is not None:
+        key, event = EventKey, UsageEvent
+        total = select(func.sum(weights.of(key.id, key.source)))
+        keys = await connection.scalar(total)
+        total = select(func.sum(weights.of(event.id, event.source))).where(is_not_archived())
+        events = await connection.scalar(total)
+        if int(keys or 0) == int(events or 0) + archived.identities:
+            return []
     same = (EventKey.id == UsageEvent.id) & (EventKey.source == UsageEvent.source)
     found = await connection.execute(
         select(UsageEvent.account, func.count())

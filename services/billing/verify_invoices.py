@@ -1,15 +1,14 @@
 """Verify invoices: unchanged, numbered without gaps, and the sums of the events they bill."""
 
-from collections.abc import AsyncIterator
-from functools import cache
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, String, and_, cast, func, select, text, union_all
+from sqlalchemy import Select, and_, func, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncResult
 
 from services.billing import amounts
 from services.billing.amounts import differing, exact, labelled
-from services.billing.archives.models import is_not_archived
+from services.billing.archives.comparing import SUMS
 from services.billing.archives.verifying import ArchivedEvents
 from services.billing.invoices.issuing import digest
 from services.billing.invoices.models import (
@@ -20,24 +19,29 @@ from services.billing.invoices.models import (
     NumberSeries,
 )
 from services.billing.models import LedgerEntry, Period, UsageEvent
-from services.billing.usage.columns import exact_sums
+from services.billing.usage.monthly import MONTHLY, MonthlyUsage, is_listed
+from services.billing.usage.windows import own_month
 from services.common.contracts import format_amount
 
-_LINE = ("account", "period", "model", "price_id")
-"""What distinguishes the lines of all invoices."""
-_SUMS = ("requests", "rows", "amount")
+_IS_INVOICED = Period.invoiced_at.is_not(None)
 
 
-async def verify_invoices(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
-    """Return a sentence for each difference."""
+async def verify_invoices(
+    connection: AsyncConnection, archived: ArchivedEvents, used: MonthlyUsage
+) -> list[str]:
+    """Return a sentence for each difference.
+
+    Args:
+        used: what was used in each month.
+    """
     return [
         *await _unchanged(connection),
         *await _orphans(connection),
         *await _numbers(connection),
-        *await _usage(connection, archived),
+        *await _usage(connection, archived, used),
         *await _entries(connection),
         *await _credits(connection),
-        *await _late_events(connection),
+        *await _late_events(connection, used),
     ]
 
 
@@ -125,53 +129,49 @@ async def _numbers(connection: AsyncConnection) -> list[str]:
     ]
 
 
-async def _usage(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
+async def _usage(
+    connection: AsyncConnection, archived: ArchivedEvents, used: MonthlyUsage
+) -> list[str]:
     """Check that the lines of invoiced months add up to the events, to the last 10⁻⁹."""
+    invoiced = set(await connection.scalars(select(Period.id).where(_IS_INVOICED)))
     found = await archived.differences(
         connection,
-        _usage_differences(),
-        keys={name: name for name in _LINE},
-        sums={name: f"-{name}" for name in _SUMS},
+        _usage_differences(used),
+        keys={name: name for name in MONTHLY},
+        sums={name: name for name in SUMS},
+        source=used.archived,
     )
     return [
         f"invoices: account {account}, {period}, model {model}: usage events and lines differ by "
-        f"{format_amount(amount)}"
+        f"{format_amount(-amount)}"
         for (account, period, model, _), (*_, amount) in found
+        if period in invoiced
     ]
 
 
-@cache
-def _usage_differences() -> Select[Any]:
-    keys = (UsageEvent.account, UsageEvent.period, UsageEvent.model, UsageEvent.price_id)
-    events = (
-        select(
-            *keys,
-            *exact_sums(UsageEvent),
-        )
-        .join(Period, and_(Period.id == UsageEvent.period, Period.invoiced_at.is_not(None)))
-        .where(is_not_archived())
-        .group_by(*keys)
-    )
+def _usage_differences(used: MonthlyUsage) -> Select[Any]:
     amount = exact(InvoiceLine.amount_low, high=InvoiceLine.amount_high)
+    events = used.minus(*MONTHLY).subquery()
     lines = (
         select(
             Invoice.account,
             Invoice.period,
             InvoiceLine.model,
             InvoiceLine.price_id,
-            *exact(InvoiceLine.requests).minus().named("requests"),
-            *exact(InvoiceLine.rows).minus().named("rows"),
-            *amount.minus().named("amount"),
+            *exact(InvoiceLine.requests).named("requests"),
+            *exact(InvoiceLine.rows).named("rows"),
+            *amount.named("amount"),
         )
         .join(InvoiceLine, InvoiceLine.invoice_id == Invoice.id)
-        .join(Period, and_(Period.id == Invoice.period, Period.invoiced_at.is_not(None)))
+        .join(Period, and_(Period.id == Invoice.period, _IS_INVOICED))
         .where(InvoiceLine.kind == "usage")
     )
-    both = union_all(events, lines).subquery()
-    by = [both.c[name] for name in _LINE]
-    sums = [part for name in _SUMS for part in labelled(both.c, name).total().named(name)]
-    differences = differing(select(*by, *sums).group_by(*by).subquery(), *_SUMS)
-    return differences.order_by(*map(text, _LINE))
+    of_invoiced = select(events).join(Period, and_(Period.id == events.c.period, _IS_INVOICED))
+    both = union_all(lines, of_invoiced).subquery()
+    by = [both.c[name] for name in MONTHLY]
+    sums = [part for name in SUMS for part in labelled(both.c, name).total().named(name)]
+    differences = differing(select(*by, *sums).group_by(*by).subquery(), *SUMS)
+    return differences.order_by(*map(text, MONTHLY))
 
 
 async def _entries(connection: AsyncConnection) -> list[str]:
@@ -200,22 +200,18 @@ async def _credits(connection: AsyncConnection) -> list[str]:
     return [f"invoices: credit {each} was used by no invoice" for (each,) in found]
 
 
-async def _late_events(connection: AsyncConnection) -> list[str]:
-    """Check that all events billed in a later month than their own are listed."""
+async def _late_events(connection: AsyncConnection, used: MonthlyUsage) -> list[str]:
+    """Check that all events billed in a later month than their own are listed, and no others."""
     event, late = UsageEvent, LateEvent
-    same = and_(late.time == event.time, late.id == event.id, late.source == event.source)
-    mine = and_(same, late.period == event.period, late.account == event.account)
-    own_month = func.substr(cast(event.time, String(26)), 1, 7)
-    missing = await connection.execute(
-        select(event.id)
-        .outerjoin(late, mine)
-        .where(own_month < event.period, late.id.is_(None))
-        .order_by(event.id)
-    )
-    unknown = await connection.execute(
-        select(late.id).outerjoin(event, mine).where(event.id.is_(None)).order_by(late.id)
+    missing: Sequence[str] = ()
+    if not used.is_listed:
+        unlisted = select(event.id).outerjoin(late, is_listed()).where(late.id.is_(None))
+        is_late = own_month(event.time) < event.period
+        missing = (await connection.scalars(unlisted.where(is_late).order_by(event.id))).all()
+    unknown = await connection.scalars(
+        select(late.id).outerjoin(event, is_listed()).where(event.id.is_(None)).order_by(late.id)
     )
     return [
-        *(f"late_events: event {each} is missing" for (each,) in missing),
-        *(f"late_events: event {each} is not billed in that month" for (each,) in unknown),
+        *(f"late_events: event {each} is missing" for each in missing),
+        *(f"late_events: event {each} is not billed in that month" for each in unknown),
     ]

@@ -1,8 +1,11 @@
-"""Verify the sums of usage, by hour, by month and by dimension, against the usage events."""
+"""Verify the sums of usage, by hour, by month and by dimension, against the usage events.
+
+Reading the events once shows which hours may differ; only those are looked at more closely. If the
+sums of hours are right, those of months are compared with them.
+"""
 
 from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import UTC, datetime
-from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -12,9 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.billing.amounts import differing as differing_sums
 from services.billing.amounts import labelled
 from services.billing.archives.comparing import SUMS, Stored
-from services.billing.archives.models import is_not_archived
 from services.billing.archives.verifying import ArchivedEvents
-from services.billing.models import UsageBreakdown, UsageEvent, UsageMonth
+from services.billing.models import UsageBreakdown, UsageMonth
 from services.billing.usage import service
 from services.billing.usage.breakdowns import (
     ARCHIVED_BREAKDOWNS,
@@ -22,29 +24,42 @@ from services.billing.usage.breakdowns import (
     compare_hours,
     is_difference,
 )
-from services.billing.usage.columns import negated_event_sums, stored_sums
-from services.billing.usage.comparing import Differing, find_differing
+from services.billing.usage.columns import stored_sums
+from services.billing.usage.comparing import Scan
+from services.billing.usage.monthly import (
+    MonthlyUsage,
+    count_moved,
+    used_by_events,
+    used_by_hours,
+)
 from services.billing.usage.sums import Sums, hour_of, is_tag
 from services.common.contracts import format_amount
 
 
-async def verify_usage(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
-    """Return a sentence for each difference."""
-    differing = await find_differing(connection)
-    return [
-        *await _hours(connection, archived, differing=differing),
-        *await _months(connection, archived),
-        *await _breakdowns(connection, archived, differing=differing),
+async def verify_usage(
+    connection: AsyncConnection, archived: ArchivedEvents, scan: Scan
+) -> tuple[list[str], MonthlyUsage]:
+    """Return a sentence for each difference, and what was used in each month.
+
+    Args:
+        scan: what reading all events has shown.
+    """
+    hours = await _hours(connection, archived, scan)
+    is_quick = not hours and await count_moved(connection) == scan.moved
+    used = used_by_hours() if is_quick else used_by_events()
+    differences = [
+        *hours,
+        *await _months(connection, archived, used),
+        *await _breakdowns(connection, archived, scan),
     ]
+    return differences, used
 
 
-async def _hours(
-    connection: AsyncConnection, archived: ArchivedEvents, *, differing: Differing
-) -> list[str]:
+async def _hours(connection: AsyncConnection, archived: ArchivedEvents, scan: Scan) -> list[str]:
     """Report where the sums of hours differ from those of the usage events."""
 
     async def rows() -> AsyncIterator[Stored]:
-        async for key, more in compare_hours(connection, differing=differing):
+        async for key, more in compare_hours(connection, scan=scan):
             yield (key.account, _named_hour(key.hour), key.model, key.price_id), more
 
     found = await archived.compare(
@@ -73,13 +88,16 @@ def _usage_differs(more: Sequence[int]) -> str:
 _MONTH = ("account", "period", "price_id")
 
 
-async def _months(connection: AsyncConnection, archived: ArchivedEvents) -> list[str]:
+async def _months(
+    connection: AsyncConnection, archived: ArchivedEvents, used: MonthlyUsage
+) -> list[str]:
     """Report where the sums of months differ from those of the usage events."""
     found = await archived.differences(
         connection,
-        _month_differences(),
+        _month_differences(used),
         keys={name: name for name in _MONTH},
         sums={name: name for name in SUMS},
+        source=used.archived,
     )
     return [
         f"usage_months: account {account}, period {period}, price {price_id}: "
@@ -88,20 +106,12 @@ async def _months(connection: AsyncConnection, archived: ArchivedEvents) -> list
     ]
 
 
-@cache
-def _month_differences() -> Select[Any]:
-    stored, event = UsageMonth, UsageEvent
+def _month_differences(used: MonthlyUsage) -> Select[Any]:
+    stored = UsageMonth
+    columns = [getattr(stored, name) for name in _MONTH]
     both = union_all(
-        select(
-            *(getattr(stored, name) for name in _MONTH),
-            *stored_sums(stored),
-        ),
-        select(
-            *(getattr(event, name) for name in _MONTH),
-            *negated_event_sums(),
-        )
-        .where(is_not_archived())
-        .group_by(*(getattr(event, name) for name in _MONTH)),
+        select(*columns, *stored_sums(stored)),
+        used.minus(*_MONTH),
     ).subquery()
     keys = [both.c[name] for name in _MONTH]
     sums = [part for name in SUMS for part in labelled(both.c, name).total().named(name)]
@@ -110,12 +120,12 @@ def _month_differences() -> Select[Any]:
 
 
 async def _breakdowns(
-    connection: AsyncConnection, archived: ArchivedEvents, *, differing: Differing
+    connection: AsyncConnection, archived: ArchivedEvents, scan: Scan
 ) -> list[str]:
     """Report where the sums by version, API key or tag differ from those of the usage events."""
 
     async def rows() -> AsyncIterator[Stored]:
-        async for key, more in compare_breakdowns(connection, differing=differing):
+        async for key, more in compare_breakdowns(connection, scan=scan):
             yield (key.account, _named_hour(key.hour), key.dimension, key.value), more
 
     found = await archived.compare(

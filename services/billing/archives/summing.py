@@ -85,6 +85,15 @@ class EventSums:
         requests, rows, amount = map(int, found or ())
         return requests, rows, amount
 
+    def amounts(
+        self, keys: Sequence[str], parameters: Mapping[str, object]
+    ) -> "parquet.Connection":
+        """Return keys, given as SQL, and what their events cost as text, to be fetched."""
+        return self._connection.cursor().execute(
+            f"SELECT {', '.join(keys)}, sum(amount)::VARCHAR FROM sums GROUP BY ALL",  # noqa: S608
+            dict(parameters),
+        )
+
     def has_unposted(self) -> bool:
         """Return whether events that cost something have no ledger entry."""
         found = self._connection.execute(

@@ -18,6 +18,7 @@ from services.billing.archives.errors import ArchiveDamaged, DuckDbNotInstalled
 from services.billing.archives.models import Archive, ArchivePart
 from services.billing.archives.store import ArchiveStore, is_installed
 from services.billing.corrections.models import EventReversal
+from services.billing.fingerprints import Weights
 from services.billing.invoices.models import ReversedLine
 from services.billing.models import EventKey, Plan, Price
 from services.common.contracts import format_amount
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from services.billing.archives.summing import EventSums
 
 _IDS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 10_000
 
 
 class ArchivedEvents:
@@ -33,6 +35,8 @@ class ArchivedEvents:
 
     def __init__(self, sums: "EventSums | None", *, prepaid: Sequence[str] = ()) -> None:
         self.problems: list[str] = []
+        self.identities = 0
+        """The fingerprint of their ids and sources."""
         self._sums = sums
         self._prepaid = prepaid
 
@@ -74,10 +78,20 @@ class ArchivedEvents:
         """Return like `EventSums.compare`; without archives, all that is stored."""
         if self._sums is None:
             return [Difference(tuple(key), tuple(each)) async for key, each in stored]
-        parameters = {"prepaid": self._prepaid} if "$prepaid" in "".join((*keys, source)) else {}
         return await self._sums.compare(
-            stored, keys=keys, sums=sums, source=source, parameters=parameters
+            stored, keys=keys, sums=sums, source=source, parameters=self._parameters(*keys, source)
         )
+
+    def _parameters(self, *texts: str) -> dict[str, object]:
+        return {"prepaid": self._prepaid} if "$prepaid" in "".join(texts) else {}
+
+    async def amounts(self, keys: Sequence[str]) -> AsyncIterator[tuple[tuple[str, ...], int]]:
+        """Yield what archived events cost, by keys given as SQL."""
+        if self._sums is not None:
+            rows = await asyncio.to_thread(self._sums.amounts, keys, self._parameters(*keys))
+            while some := await asyncio.to_thread(rows.fetchmany, _ROWS_AT_ONCE):
+                for *key, amount in some:
+                    yield tuple(key), int(amount)
 
     async def paid(
         self, reservations: AsyncIterable[tuple[str, str]]
@@ -105,9 +119,12 @@ NO_ARCHIVED_EVENTS = ArchivedEvents(None)
 
 @asynccontextmanager
 async def open_archived(
-    connection: AsyncConnection, store: ArchiveStore
+    connection: AsyncConnection, store: ArchiveStore, weights: Weights | None
 ) -> AsyncIterator[ArchivedEvents]:
     """Read the files of all archived months, one at a time; yield what verifying needs of them.
+
+    Args:
+        weights: those of fingerprints, on databases that have them.
 
     Raises:
         ArchiveUnreachable: the folder or bucket cannot be used.
@@ -130,7 +147,7 @@ async def open_archived(
         sums = await asyncio.to_thread(EventSums, folder)
         try:
             await sums.add_reversals(_reversals(connection))
-            archived = ArchivedEvents(sums, prepaid=await _prepaid(connection))
+            archived = ArchivedEvents(sums, prepaid=await find_prepaid_prices(connection))
             missing: Counter[str] = Counter()
             for part in parts:
                 try:
@@ -140,6 +157,8 @@ async def open_archived(
                     continue
                 archived.problems += await asyncio.to_thread(_check_part, sums, part, path)
                 missing += await _without_identity(connection, sums, path)
+                if weights is not None:
+                    archived.identities += await asyncio.to_thread(_identities, sums, path, weights)
                 await asyncio.to_thread(path.unlink)
             if not archived.problems:
                 archived.problems += await _check_months(sums, archives, parts)
@@ -156,7 +175,8 @@ def _lost(period: str) -> str:
     return f"archives: {period}: the list of its files is incomplete"
 
 
-async def _prepaid(connection: AsyncConnection) -> list[str]:
+async def find_prepaid_prices(connection: AsyncConnection) -> list[str]:
+    """Return the ids of all prepaid prices."""
     found = await connection.execute(
         select(Price.id).join(Plan, Plan.id == Price.plan_id).where(Plan.billing == "prepaid")
     )
@@ -221,6 +241,15 @@ async def _without_identity(
         known = {(row.id, row.source) for row in found}
         missing.update(account for id, source, account in some if (id, source) not in known)
     return missing
+
+
+def _identities(sums: "EventSums", path: Path, weights: Weights) -> int:
+    """Return the fingerprint of the ids and sources of a file's events."""
+    rows = sums.identities(path)
+    total = 0
+    while some := rows.fetchmany(_ROWS_AT_ONCE):
+        total += sum(weights.value(id, source) for id, source, _ in some)
+    return total
 
 
 async def check_reversals(

@@ -95,9 +95,7 @@ def make_entry(
     return Entry(kind, currency, reference, now, moved) if moved else None
 
 
-def digest(
-    header: tuple[str, str, str, datetime], lines: Iterable[tuple[int, str, str, str, int]]
-) -> str:
+def digest(header: tuple[str, str, str, datetime], lines: Iterable[tuple[object, ...]]) -> str:
     """Return the digest of an entry.
 
     Args:

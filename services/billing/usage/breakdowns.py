@@ -31,10 +31,9 @@ from services.billing.usage.comparing import (
     HOURS,
     VERSIONS,
     AccountHour,
-    Differing,
+    Scan,
     Stored,
-    find_differing,
-    hour_text,
+    scan_events,
     without_events,
     without_versions,
 )
@@ -47,6 +46,7 @@ from services.billing.usage.sums import (
     dimension_of_tag,
     hour_of,
 )
+from services.billing.usage.windows import hour_text
 
 _HOURS_AT_ONCE = 100
 _PART = "version of "
@@ -105,14 +105,14 @@ def _incomplete_hours() -> Select[Any]:
 
 
 async def compare_breakdowns(
-    connection: AsyncConnection, *, differing: Differing | None = None
+    connection: AsyncConnection, *, scan: Scan | None = None
 ) -> AsyncIterator[tuple[BreakdownKey, Sums]]:
     """Yield where the stored sums differ from the usage events, and what they have more.
 
     Args:
-        differing: what `find_differing` has found; by default, it is called.
+        scan: what `scan_events` has shown; by default, it is called.
     """
-    where = differing or await find_differing(connection)
+    where = scan or await scan_events(connection)
     for hours in _chunks(where.hours):
         async for difference in _compare(connection, hours):
             yield difference
@@ -128,20 +128,20 @@ async def compare_breakdowns(
 
 
 async def compare_hours(
-    connection: AsyncConnection, *, differing: Differing
+    connection: AsyncConnection, *, scan: Scan
 ) -> AsyncIterator[tuple[HourKey, Sums]]:
     """Yield where the sums of hours differ from the usage events, and what they have more."""
-    for hours in _chunks(differing.hours):
+    for hours in _chunks(scan.hours):
         for row in await connection.execute(_different_hours(hours)):
             hour = datetime.fromisoformat(row.hour).replace(tzinfo=UTC)
             yield HourKey(row.account, hour, row.model, row.price_id), sums_of(row)
     # The others are the sums of those by version, which are right if they have events.
-    selections = [without_versions(*_HOUR)] if HOURS in differing.lonely else []
-    if VERSIONS in differing.lonely:
+    selections = [without_versions(*_HOUR)] if HOURS in scan.lonely else []
+    if VERSIONS in scan.lonely:
         selections.append(without_events(VERSIONS, *_VERSION))
     for selection in selections:
         async for row in await connection.stream(selection):
-            if AccountHour(row.account, hour_of(row.time)) not in differing.hours:
+            if AccountHour(row.account, hour_of(row.time)) not in scan.hours:
                 yield HourKey(row.account, row.time, row.model, row.price_id), sums_of(row)
 
 

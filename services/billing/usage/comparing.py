@@ -1,11 +1,11 @@
-"""Finding the hours whose stored sums may differ from the usage events, quickly.
+"""Reading all usage events once, to find the hours whose stored sums may differ from them.
 
 The events are read in the order of their primary key, some hours at a time, so that the groups of
 one statement fit in the database's memory. Only what differs leaves the database, and tags.
 """
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -29,22 +29,22 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.billing.amounts import halves, is_total
+from services.billing.amounts import is_total, totals
 from services.billing.archives.models import is_not_archived
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
 from services.billing.usage.columns import exact_sums, stored_sums, sums_of
 from services.billing.usage.sums import (
-    HOUR,
     NO_USAGE,
     BreakdownKey,
     Sums,
     dimension_of_tag,
     hour_of,
 )
+from services.billing.usage.windows import Window, find_windows, hour_text, own_month
 
-EVENTS_AT_ONCE = 20_000
-"""Their groups take a few megabytes of the database's memory."""
 _ACCOUNTS_AT_ONCE = 500
+_TOTALS = ("large", "keys", "tags", "moved", "fingerprint")
+"""What is summed over all groups of events."""
 _IS_KEY = UsageBreakdown.dimension == literal("api_key")
 _IS_TAG = UsageBreakdown.dimension.like(dimension_of_tag("%"))
 
@@ -82,58 +82,63 @@ class AccountHour(NamedTuple):
     hour: datetime
 
 
-class Differing(NamedTuple):
-    """Where stored sums may differ from the usage events.
+class Scan(NamedTuple):
+    """What reading all usage events has shown.
 
     Args:
-        hours: with events, and with some sum that differs.
+        hours: those with events, and with some sum that may differ.
         lonely: the stored sums of which some have no events, or of hours, no sums by version.
+        moved: how many events are billed in another month than their own.
+        fingerprint: the sum of what was asked for; None if an amount needs more than 64 bits.
     """
 
     hours: set[AccountHour]
     lonely: list[Kept]
+    moved: int
+    fingerprint: int | None
 
 
-class _Window(NamedTuple):
-    """Some whole hours; the last window has no end."""
+class _Seen(NamedTuple):
+    """What comparing some sums has shown: wrong hours, stored sums, and totals over all groups."""
 
-    since: datetime
-    until: datetime | None
-
-    def contains(self, moment: Any) -> ColumnElement[bool]:
-        """Return whether a column's moment is in it."""
-        begun: ColumnElement[bool] = moment >= self.since
-        return begun if self.until is None else and_(begun, moment < self.until)
+    hours: set[AccountHour]
+    stored: int
+    totals: dict[str, int]
 
 
-async def find_differing(connection: AsyncConnection) -> Differing:
-    """Return where a stored sum may differ from those of the usage events.
+async def scan_events(connection: AsyncConnection, *, fingerprint: Any = None) -> Scan:
+    """Compare all stored sums of hours with the usage events.
 
     The sums by version are compared with the events, and those of hours with the sums by version,
     which are fewer. The stored sums found thereby are counted: if there are more, the rest has no
     events.
+
+    Args:
+        fingerprint: a whole number of each event, as SQL, of which to return the sum.
     """
     hours = await _of_other_dimensions(connection)
     names = await _tags_of_accounts(connection)
     on_mysql = connection.dialect.name == "mysql"
-    wrong, of_hours = await _differing(connection, _compared(_of_versions(), HOURS))
-    hours |= wrong
+    of_hours = await _compare(connection, _of_versions(on_mysql), HOURS)
+    hours |= of_hours.hours
+    more: Counter[str] = Counter()
     by_version = by_key = by_tag = 0
-    async for window in _windows(connection):
-        compared = _compared(_of_events(window, VERSIONS, on_mysql), VERSIONS)
-        wrong, found = await _differing(connection, compared)
-        by_version, hours = by_version + found, hours | wrong
-        keys, tags = await _count_values(connection, window)
-        if keys:
-            compared = _compared(_of_events(window, API_KEYS, on_mysql), API_KEYS)
-            wrong, found = await _differing(connection, compared)
-            by_key, hours = by_key + found, hours | wrong
-        if tags:
+    for window in await find_windows(connection):
+        sums = _of_events(window, VERSIONS, on_mysql).add_columns(*_more(fingerprint))
+        seen = await _compare(connection, sums, VERSIONS)
+        by_version, hours = by_version + seen.stored, hours | seen.hours
+        more.update(seen.totals)
+        if seen.totals["keys"]:
+            sums = _of_events(window, API_KEYS, on_mysql)
+            of_keys = await _compare(connection, sums, API_KEYS)
+            by_key, hours = by_key + of_keys.stored, hours | of_keys.hours
+        if seen.totals["tags"]:
             wrong, found = await _by_tag(connection, window, on_mysql, names)
             by_tag, hours = by_tag + found, hours | wrong
-    seen = ((HOURS, of_hours), (VERSIONS, by_version), (API_KEYS, by_key), (TAGS, by_tag))
-    lonely = [kept for kept, found in seen if await _count(connection, kept) != found]
-    return Differing(hours, lonely)
+    counts = ((HOURS, of_hours.stored), (VERSIONS, by_version), (API_KEYS, by_key), (TAGS, by_tag))
+    lonely = [kept for kept, found in counts if await _count(connection, kept) != found]
+    sum_of = None if more["large"] else more["fingerprint"]
+    return Scan(hours, lonely, more["moved"], sum_of)
 
 
 async def _of_other_dimensions(connection: AsyncConnection) -> set[AccountHour]:
@@ -160,40 +165,13 @@ async def _count(connection: AsyncConnection, kept: Kept) -> int:
     return await connection.scalar(count) or 0
 
 
-async def _windows(connection: AsyncConnection) -> AsyncIterator[_Window]:
-    """Yield windows that cover all events, each with few of them unless one hour has more."""
-    time = UsageEvent.time
-    first = await connection.scalar(select(func.min(time)))
-    while first is not None:
-        since = hour_of(first)
-        within = select(time).where(time >= since).order_by(time)
-        edge = await connection.scalar(within.offset(EVENTS_AT_ONCE).limit(1))
-        until = None if edge is None else max(hour_of(edge), since + HOUR)
-        yield _Window(since, until)
-        first = until and await connection.scalar(select(func.min(time)).where(time >= until))
-
-
-async def _count_values(connection: AsyncConnection, window: _Window) -> tuple[int, int]:
-    """Return how many of a window's events have an API key, and how many have tags."""
-    event = UsageEvent
-    counts = select(func.count(event.api_key), func.count(event.tags))
-    found = await connection.execute(counts.where(window.contains(event.time), is_not_archived()))
-    keys, tags = found.one()
-    return keys, tags
-
-
-def hour_text(moment: Any) -> Any:
-    """Return the hour of a datetime as text, such as `2026-11-01 12:00:00.000000`."""
-    return func.substr(cast(moment, String(26)), 1, 13) + literal(":00:00.000000")
-
-
 def _hour(on_mysql: bool) -> Any:
     """Return the hour of an event in the form in which the database stores hours."""
     hour = hour_text(UsageEvent.time)
     return cast(hour, mysql.DATETIME(fsp=6)) if on_mysql else hour
 
 
-def _of_events(window: _Window, kept: Kept, on_mysql: bool) -> Select[Any]:
+def _of_events(window: Window, kept: Kept, on_mysql: bool) -> Select[Any]:
     """Select sums of a window's events by the keys of stored ones."""
     event, hour = UsageEvent, _hour(on_mysql)
     keys = [column.label(name) for name, column in kept.by.items()]
@@ -203,32 +181,40 @@ def _of_events(window: _Window, kept: Kept, on_mysql: bool) -> Select[Any]:
             hour.label("hour"),
             *keys,
             func.count().label("requests"),
-            *_totals(event.rows, event.amount_low, event.amount_high),
+            *_totals(event.rows, event.amount_low, event.amount_high, on_mysql),
         )
         .where(window.contains(event.time), is_not_archived(), kept.has_value)
         .group_by(event.account, hour, *kept.by.values())
     )
 
 
-def _of_versions() -> Select[Any]:
+def _more(fingerprint: Any) -> list[ColumnElement[Any]]:
+    """Return what else is counted of events while they are read."""
+    event = UsageEvent
+    return [
+        func.count(event.api_key).label("keys"),
+        func.count(event.tags).label("tags"),
+        func.sum(case((event.period != own_month(event.time), 1), else_=0)).label("moved"),
+        func.sum(literal(0) if fingerprint is None else fingerprint).label("fingerprint"),
+    ]
+
+
+def _of_versions(on_mysql: bool) -> Select[Any]:
     """Select the sums of the stored sums by version, by the keys of `HOURS`."""
     stored = UsageVersion
     keys = [getattr(stored, name) for name in ("account", "hour", *HOURS.by)]
     return select(
         *keys,
         func.sum(stored.requests).label("requests"),
-        *_totals(stored.rows, stored.amount_low, stored.amount_high),
+        *_totals(stored.rows, stored.amount_low, stored.amount_high, on_mysql),
     ).group_by(*keys)
 
 
-def _totals(rows: Any, low: Any, high: Any) -> list[ColumnElement[Any]]:
-    """Return sums that fit into 64 bits; `large` counts amounts that need more."""
-    (rows_lower, rows_upper), (lower, upper) = halves(rows), halves(low)
+def _totals(rows: Any, low: Any, high: Any, on_mysql: bool) -> list[ColumnElement[Any]]:
+    """Return sums of rows and amounts; `large` counts amounts that need more than 64 bits."""
+    named = (("rows", totals(rows, on_mysql=on_mysql)), ("amount", totals(low, on_mysql=on_mysql)))
     return [
-        func.sum(rows_lower).label("rows_lower"),
-        func.sum(rows_upper).label("rows_upper"),
-        func.sum(lower).label("amount_lower"),
-        func.sum(upper).label("amount_upper"),
+        *(part.label(f"{name}_{n}") for name, parts in named for n, part in enumerate(parts)),
         func.sum(case((high != 0, 1), else_=0)).label("large"),
     ]
 
@@ -242,8 +228,8 @@ def _compared(sums: Select[Any], kept: Kept) -> Subquery:
     same = [getattr(stored, name) == used.c[name] for name in ("account", "hour", *kept.by)]
     is_right = and_(
         stored.requests == used.c.requests,
-        is_total((used.c.rows_lower, used.c.rows_upper), stored.rows),
-        is_total((used.c.amount_lower, used.c.amount_upper), stored.amount_low),
+        is_total(_parts(used, "rows"), stored.rows),
+        is_total(_parts(used, "amount"), stored.amount_low),
         stored.amount_high == 0,
         used.c.large == 0,
     )
@@ -253,23 +239,36 @@ def _compared(sums: Select[Any], kept: Kept) -> Subquery:
             used.c.hour,
             stored.account.label("stored"),
             case((is_right, 0), else_=1).label("wrong"),  # also where none is stored
+            *(used.c[name] for name in _TOTALS if name in used.c),
         )
         .outerjoin_from(used, stored, and_(kept.where, *same))
         .subquery()
     )
 
 
-async def _differing(
-    connection: AsyncConnection, compared: Subquery
-) -> tuple[set[AccountHour], int]:
-    """Return the hours with a sum that may be wrong, and how many sums are stored."""
-    sums = select(func.sum(compared.c.wrong), func.count(compared.c.stored))
-    wrong, stored = (await connection.execute(sums)).one()
+def _parts(sums: Subquery, name: str) -> list[ColumnElement[Any]]:
+    """Return the parts of a sum that `_totals` has labelled."""
+    return [column for column in sums.c if column.key in (f"{name}_0", f"{name}_1")]
+
+
+async def _compare(connection: AsyncConnection, sums: Select[Any], kept: Kept) -> _Seen:
+    """Compare sums with stored ones."""
+    compared = _compared(sums, kept)
+    totals = [column for column in compared.c if column.key in _TOTALS]
+    found = await connection.execute(
+        select(
+            func.sum(compared.c.wrong),
+            func.count(compared.c.stored),
+            *(func.sum(column).label(column.key) for column in totals),
+        )
+    )
+    wrong, stored, *values = found.one()
+    named = {column.key: int(value or 0) for column, value in zip(totals, values, strict=True)}
     if not wrong:
-        return set(), stored
+        return _Seen(set(), stored, named)
     hours = select(compared.c.account, compared.c.hour).distinct()
-    found = await connection.execute(hours.where(compared.c.wrong == 1))
-    return {AccountHour(account, _as_hour(hour)) for account, hour in found}, stored
+    rows = await connection.execute(hours.where(compared.c.wrong == 1))
+    return _Seen({AccountHour(account, _as_hour(hour)) for account, hour in rows}, stored, named)
 
 
 def _as_hour(stored: Any) -> datetime:
@@ -280,7 +279,7 @@ def _as_hour(stored: Any) -> datetime:
 
 async def _by_tag(
     connection: AsyncConnection,
-    window: _Window,
+    window: Window,
     on_mysql: bool,
     names: dict[str, set[str]],
 ) -> tuple[set[AccountHour], int]:
@@ -328,7 +327,7 @@ def _values(tags: str) -> list[tuple[str, str]]:
 
 
 def _stored_tags(
-    window: _Window, accounts: Collection[str], dimensions: Collection[str]
+    window: Window, accounts: Collection[str], dimensions: Collection[str]
 ) -> Select[Any]:
     kept = UsageBreakdown
     return select(

@@ -17,10 +17,12 @@ from services.billing.database import long_snapshot
 from services.billing.invoices.models import AccountCredit, Invoice, LateEvent, ReversedLine
 from services.billing.models import LedgerEntry, LedgerPosting
 from services.billing.plans.service import plan_ids
+from services.billing.usage.comparing import scan_events
 from services.billing.verify import verify
 from services.billing.verify_corrections import verify_corrections
 from services.billing.verify_invoices import verify_invoices
 from services.billing.verify_receivables import verify_receivables
+from services.billing.verify_usage import verify_usage
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
 from tests.integration.billing.money import credit, prepaid_plan, spent, store_prepaid, take
@@ -118,8 +120,10 @@ async def test_any_changed_cell_is_found(books: Database) -> None:
 async def differences(database: Database) -> list[str]:
     """Return what those checks find that know what is given back."""
     async with long_snapshot(database) as connection:
+        scan = await scan_events(connection)
+        _, used = await verify_usage(connection, NO_ARCHIVED_EVENTS, scan)
         return [
-            *await verify_invoices(connection, NO_ARCHIVED_EVENTS),
+            *await verify_invoices(connection, NO_ARCHIVED_EVENTS, used),
             *await verify_corrections(connection, NO_ARCHIVED_EVENTS),
             *await verify_receivables(connection),
         ]
