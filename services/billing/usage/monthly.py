@@ -49,7 +49,7 @@ def used_by_events() -> MonthlyUsage:
 
 
 def used_by_hours() -> MonthlyUsage:
-    """Return monthly usage according to the sums of hours and the list of late events.
+    """Return monthly usage according to the sums of hours and the listed late events.
 
     Hours include archived events, so archives only add what moves from one month to another.
     """
