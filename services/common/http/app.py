@@ -97,7 +97,7 @@ def service_app(
     install_error_handlers(app, refuse, observe)
     app.add_middleware(Methods, router=app.router)
     if cors is not None:
-        app.add_middleware(cors.around)
+        app.add_middleware(cors.around, refuse=refuse)
     app.add_middleware(RequestMiddleware, metrics=app.state.metrics, refuse=refuse)
     if tracing is not None:
         app.add_middleware(tracing.around_app)

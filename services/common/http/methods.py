@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.routing import Match, Mount, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.common.errors import BadRequest, Refuse, error_response
 
 _ROUTED = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -87,17 +89,15 @@ class Cors:
     exposed: Sequence[str] = ()
     path: str | None = None
 
-    def around(self, app: ASGIApp) -> ASGIApp:
-        """Wrap an app to send CORS headers; return it unchanged if no origin may call."""
+    def around(self, app: ASGIApp, *, refuse: Refuse = error_response) -> ASGIApp:
+        """Wrap an app to send CORS headers; return it unchanged if no origin may call.
+
+        Args:
+            refuse: renders the refusal of a preflight, as it does other errors.
+        """
         if not self.origins:
             return app
-        guarded = CORSMiddleware(
-            app,
-            allow_origins=self.origins,
-            allow_methods=self.methods,
-            allow_headers=self.headers,
-            expose_headers=self.exposed,
-        )
+        guarded = _Guard(app, self, refuse)
         if self.path is None:
             return guarded
         path = self.path
@@ -107,3 +107,40 @@ class Cors:
             await (guarded if matches else app)(scope, receive, send)
 
         return dispatch
+
+
+class _PreflightRefused(BadRequest):
+    """A page asks for what it may not do."""
+
+
+class _Guard(CORSMiddleware):
+    """Starlette's CORS, which refuses a preflight in the service's own error format."""
+
+    def __init__(self, app: ASGIApp, cors: Cors, refuse: Refuse) -> None:
+        super().__init__(
+            app,
+            allow_origins=cors.origins,
+            allow_methods=cors.methods,
+            allow_headers=cors.headers,
+            expose_headers=cors.exposed,
+        )
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except _PreflightRefused as error:
+            request_id = scope.get("state", {}).get("request_id", "")
+            response = self._refuse(error, path=scope["path"], request_id=request_id)
+            await response(scope, receive, send)
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        headers = {
+            name: value
+            for name, value in response.headers.items()
+            if not name.startswith("content-")
+        }
+        raise _PreflightRefused(f"{bytes(response.body).decode()}.", headers=headers)

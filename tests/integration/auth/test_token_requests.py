@@ -245,6 +245,7 @@ class TestCors:
 
         for refused in (other_origin, other_path, answer):
             assert "Access-Control-Allow-Origin" not in refused.headers
+        assert other_origin.json()["error"] == "invalid_request"
 
 
 async def test_a_lost_transaction_gets_an_oauth_error_with_503(database: Database) -> None:

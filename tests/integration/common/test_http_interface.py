@@ -131,6 +131,25 @@ class TestCors:
         ):
             assert "access-control-allow-origin" not in answer.headers
 
+    @pytest.mark.parametrize(
+        ("asked", "named"),
+        [
+            ({"Origin": "http://other.test"}, "origin"),
+            ({"Access-Control-Request-Method": "POST"}, "method"),
+            ({"Access-Control-Request-Headers": "X-Secret"}, "headers"),
+        ],
+    )
+    async def test_a_refused_preflight_is_an_error_like_any_other(
+        self, client: AsyncClient, asked: dict[str, str], named: str
+    ) -> None:
+        allowed = self.PAGE | {"Access-Control-Request-Method": "PUT"}
+
+        answer = await client.options("/things/x", headers=allowed | asked)
+
+        assert_problem(answer, 400, "bad_request")
+        assert named in answer.json()["detail"]
+        assert "Origin" in answer.headers["vary"]
+
 
 class TestDocsPage:
     async def test_it_cannot_be_framed_and_runs_no_script_but_its_own(
