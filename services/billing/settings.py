@@ -148,8 +148,9 @@ class BillingSettings(PublicUrls):
     seller: Annotated[Party, NoDecode, BeforeValidator(_seller)] = Field(
         default_factory=lambda: NO_SELLER
     )
-    """Who sells, on invoices: JSON `{"name", "address", "country", "vat_id", "email"}`. A seller's
-    invoice numbers have no gaps; another name or VAT id begins a new series."""
+    """Who sells, on invoices: JSON `{"name", "address", "country", "vat_id", "registration_number",
+    "email"}`, where only the name is required; the registration number is the company's (EN 16931
+    BT-30). A seller's invoice numbers have no gaps; another name or VAT id begins a new series."""
     tax_rules: Annotated[
         tuple[TaxRule, ...],
         NoDecode,

@@ -83,7 +83,10 @@ def _is_complete(invoice: InvoiceRead, category: str) -> bool:
         seller.country  # BR-09
         and buyer.country  # BR-11
         and invoice.lines  # BR-16
-        and seller.vat_id  # BR-CO-26; BR-S-02, BR-Z-02, BR-AE-02
+        and (
+            seller.vat_id  # BR-S-02, BR-Z-02, BR-AE-02
+            or (category == "O" and seller.registration_number)  # BR-CO-26
+        )
         and (category != "AE" or _is_vat_id_allowed(buyer, category))  # BR-AE-02
     )
 

@@ -5,7 +5,14 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 from stdnum import get_cc_module
 from stdnum.exceptions import ValidationError as InvalidNumber
 
@@ -25,6 +32,16 @@ Email = Annotated[
     str, Field(strict=True, max_length=PARTY_CHARS, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$")
 ]
 VatId = Annotated[str, Field(strict=True, max_length=32, pattern=r"^[A-Za-z0-9 .+*-]+$")]
+RegistrationNumber = Annotated[
+    str,
+    StringConstraints(
+        strict=True,
+        strip_whitespace=True,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[^\x00-\x1f\x7f]+$",
+    ),
+]
 
 
 def valid_vat_id(vat_id: str, *, country: str) -> str:
@@ -76,6 +93,12 @@ class Party(BaseModel):
     address: str | None = Field(default=None, max_length=ADDRESS_CHARS)
     country: Country | None = None
     vat_id: str | None = None
+    registration_number: RegistrationNumber | None = Field(
+        default=None,
+        description="Of the seller as a company (BT-30); absent if it has none.",
+        # The version before refuses invoices with a member that it does not have.
+        exclude_if=lambda number: number is None,
+    )
     email: str | None = None
 
 

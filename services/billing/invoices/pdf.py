@@ -130,7 +130,9 @@ def _parties(pdf: FPDF, invoice: InvoiceRead) -> None:
         pdf.multi_cell(width, 5, party.name, new_x=XPos.LEFT, new_y=YPos.NEXT, align="L")
         pdf.set_font("body", size=9)
         vat = f"VAT {party.vat_id}" if party.vat_id else None
-        text = [party.address, party.country, vat, party.email]
+        own = party.registration_number
+        registered = f"Registration number {own}" if own else None
+        text = [party.address, party.country, vat, registered, party.email]
         pdf.multi_cell(width, 4.8, "\n".join(filter(None, text)), align="L")
         bottom = max(bottom, pdf.get_y())
     pdf.set_xy(_MARGIN_MM, bottom + 8)

@@ -70,6 +70,14 @@ async def test_invoices_are_valid(database: Database, tmp_path: Path) -> None:
     local = SELLER.model_copy(update={"vat_id": "12/345/67890"})
     taxed = invoices[names[ADA]]
     invoices["seller with a local tax id"] = taxed.model_copy(update={"seller": local})
+    registered = {"registration_number": "HRB 12345 B"}
+    invoices["registered seller"] = taxed.model_copy(
+        update={"seller": SELLER.model_copy(update=registered)}
+    )
+    untaxed = invoices["untaxed"]
+    invoices["registered seller without a VAT id"] = untaxed.model_copy(
+        update={"seller": SELLER.model_copy(update=registered | {"vat_id": None})}
+    )
     paths = {name: tmp_path / f"{number}.pdf" for number, name in enumerate(invoices)}
     for name, path in paths.items():
         path.write_bytes(as_pdf(invoices[name]))

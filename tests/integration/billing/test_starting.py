@@ -120,6 +120,7 @@ class TestSettings:
             ("BILLING_DEFAULT_PLAN", "/no/such/file.json"),
             ("BILLING_SELLER", "Modelle GmbH"),
             ("BILLING_SELLER", '{"address": "Berlin"}'),
+            ("BILLING_SELLER", '{"name": "Modelle GmbH", "registration_number": ""}'),
             ("BILLING_TAX_RULES", '[{"country": "DE", "rate": "much"}]'),
             ("BILLING_TAX_RULES", '[{"country": "Germany", "rate": "0.19"}]'),
             ("BILLING_TAX_RULES", '[{"country": "DE", "rate": "0.0000000001"}]'),

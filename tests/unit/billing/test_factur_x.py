@@ -117,6 +117,31 @@ def test_a_sellers_id_without_a_prefix_is_that_of_its_local_tax_office(tax: dict
     assert texts(shown, "{*}SellerTradeParty/{*}ID") == ["12/345/67890"]
 
 
+REGISTERED = SELLER.model_copy(update={"registration_number": "HRB 12345 <B>"})
+
+
+@ALL
+def test_a_registration_number_is_the_sellers_legal_one(tax: dict[str, Any]) -> None:
+    """BT-30."""
+    shown = invoice(seller=REGISTERED, **tax)
+
+    path = "{*}SellerTradeParty/{*}SpecifiedLegalOrganization/{*}ID"
+    assert texts(shown, path) == ["HRB 12345 <B>"]
+    assert texts(invoice(**tax), path) == []
+
+
+def test_it_replaces_a_vat_id_only_where_tax_does_not_apply() -> None:
+    """BR-CO-26 accepts BT-30; BR-S-02, BR-Z-02 and BR-AE-02 do not."""
+    seller = without(REGISTERED, "vat_id")
+
+    assert texts(invoice(seller=seller, **UNTAXED), "{*}SellerTradeParty/{*}ID") == []
+    assert [as_xml(invoice(seller=seller, **tax)) for tax in (TAXED, AT_ZERO, REVERSED)] == [
+        None,
+        None,
+        None,
+    ]
+
+
 def test_there_is_none_where_the_buyer_owes_the_tax_without_a_vat_id() -> None:
     """BR-AE-02."""
     assert as_xml(invoice(buyer=without(BUYER, "vat_id"), **REVERSED)) is None
