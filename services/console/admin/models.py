@@ -1,18 +1,23 @@
 """Models and their versions: what is live, how it does, and the commands that change it."""
 
 import asyncio
-import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import Request, Response
 
 from services.common.http.routing import new_router
 from services.console.admin.health import judge_drift
+from services.console.admin.versions import (
+    Version,
+    commands_of_canary,
+    commands_of_model,
+    commands_of_version,
+    list_versions,
+)
 from services.console.apis import admin_inference
 from services.console.apis import inference as inference_api
-from services.console.apis.admin_inference import Figures, VersionFigures
+from services.console.apis.admin_inference import Figures
 from services.console.apis.calls import ApiProblem, Part, load
 from services.console.design.pages import show
 from services.console.sessions.guards import Administrator
@@ -20,21 +25,9 @@ from services.console.state import AppApis
 
 router = new_router(prefix="/admin/models", tag="administration")
 
-_MAX_VERSIONS = 50
 _MAX_COLUMNS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A version in the list of a model."""
-
-    name: str
-    live: bool
-    state: str
-    reason: str
-    released_at: str | None
-    sunset: str | None
-    figures: VersionFigures
+_JUDGED_FROM = 50
+"""How many requests a canary needs in a process of inference before it is judged there."""
 
 
 @router.get("")
@@ -63,7 +56,10 @@ async def model_page(
     live = counted.of_version(model, status.value["version"]) if status.value else None
     versions = Part[list[Version]](problem=index.problem)
     if index.value is not None:
-        versions = Part(_versions(model, index.value, card.value, counted))
+        versions = Part(list_versions(model, index.value, card.value, counted))
+    found = versions.value or []
+    release = status.value["release"] if status.value else None
+    today = datetime.now(UTC).date()
     return show(
         request,
         "admin/model.html.j2",
@@ -79,7 +75,14 @@ async def model_page(
         if live
         else [],
         judge_drift=judge_drift,
-        commands=_commands(model),
+        canary=next((each for each in found if each.canary_percent is not None), None),
+        judged_from=_JUDGED_FROM,
+        commands_of_canary=commands_of_canary,
+        commands=commands_of_model(model, inference=inference.url),
+        commands_of={
+            each.name: commands_of_version(model, each, found, release=release, today=today)
+            for each in found
+        },
     )
 
 
@@ -91,41 +94,3 @@ async def _describe(apis: AppApis, *, token: str, model: str) -> dict[str, Any] 
         if problem.status == 404:
             return None
         raise
-
-
-def _versions(
-    model: str,
-    index: list[dict[str, Any]],
-    card: Mapping[str, Any] | None,
-    figures: Figures,
-) -> list[Version]:
-    """Return the versions of a model, newest first."""
-    released = {each["version"]: each for each in (card["versions"] if card else ())}
-    own = sorted(
-        (each for each in index if each["name"] == model), key=lambda each: each["version"]
-    )
-    return [
-        Version(
-            name=each["version"],
-            live=each["live"],
-            state=each["state"],
-            reason=each["reason"],
-            released_at=released.get(each["version"], {}).get("released_at"),
-            sunset=released.get(each["version"], {}).get("sunset"),
-            figures=figures.of_version(model, each["version"]),
-        )
-        for each in reversed(own[-_MAX_VERSIONS:])
-    ]
-
-
-def _commands(model: str) -> list[tuple[str, str]]:
-    """Return what changes a model: only the registry's own command does."""
-    name = shlex.quote(model)
-    begin = "tollgate models"
-    return [
-        ("Release", f"{begin} release {name} --to VERSION --reason 'better on new data'"),
-        ("Canary", f"{begin} canary {name} --to VERSION --percent 5\n{begin} canary {name} --off"),
-        ("Roll back", f"{begin} rollback {name} --reason 'wrong predictions'"),
-        ("Deprecate", f"{begin} deprecate {name} VERSION --sunset 2027-01-31"),
-        ("Report", f"{begin} report {name}\n{begin} show {name}"),
-    ]

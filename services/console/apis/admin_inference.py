@@ -44,6 +44,8 @@ class VersionFigures:
     prediction_drift: float | None = None
     """Population stability index of the predictions."""
     column_drift: dict[str, float] = field(default_factory=dict)
+    canary_percent: float | None = None
+    """The share of the callers that it answers as the canary; None if it is not one."""
     canary: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """Requests of a canary: `answered` or `failed`."""
 
@@ -225,6 +227,8 @@ def _add(figures: VersionFigures, name: str, labels: Mapping[str, str], value: f
         figures.predictions += int(value)
     elif name == "tollgate_feedback_rows_total":
         figures.outcomes[labels["outcome"]] += int(value)
+    elif name == "tollgate_model_canary_percent":
+        figures.canary_percent = value
     elif name == "tollgate_canary_requests_total":
         figures.canary[labels["outcome"]] += int(value)
     elif name == "tollgate_drift_rows":

@@ -15,6 +15,12 @@ class ModelMetrics:
             ["model", "version"],
             registry=registry,
         )
+        self.canary = Gauge(
+            "tollgate_model_canary_percent",
+            "Share of the callers that the canary beside the live release answers, in percent.",
+            ["model", "version"],
+            registry=registry,
+        )
         self.loaded = Gauge(
             "tollgate_model_loaded_versions", "Versions in memory.", registry=registry
         )

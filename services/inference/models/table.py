@@ -198,6 +198,8 @@ class ModelTable:
         self._live[name] = live
         self.changes += 1
         self._metrics.live.labels(name, live.manifest.version).set(live.release.number)
+        if live.canary is not None:
+            self._metrics.canary.labels(name, live.canary.version).set(live.canary.percent)
 
     def withdraw(self, name: str, number: int) -> None:
         """Deactivate a model, by the withdrawal record with this number."""
@@ -227,6 +229,8 @@ class ModelTable:
     def _forget_live(self, name: str) -> None:
         if (live := self._live.pop(name, None)) is not None:
             self._metrics.live.remove(name, live.manifest.version)
+            if live.canary is not None:
+                self._metrics.canary.remove(name, live.canary.version)
         if self._withdrawn.pop(name, None) is not None:
             self._metrics.live.remove(name, NO_VERSION)
 

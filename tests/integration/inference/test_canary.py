@@ -36,6 +36,7 @@ from tests.integration.inference.trials import (
 PROCESSES = 3
 EXPLAIN = "/v1/models/price:explain"
 STOPPED = "tollgate_canary_stops_total"
+PERCENT = "tollgate_model_canary_percent"
 
 
 @pytest.fixture
@@ -82,10 +83,12 @@ class TestShare:
             canary = started(trial, crafted.weighted(), percent=100)
             await eventually(lambda: serves(client, trial.current().number))
             assert version_of(await ask(client, bearer)) == canary
+            assert await metric(client, PERCENT, version=canary) == 100
 
             trial.release_manager.canary("price", version=None)
             await eventually(lambda: serves(client, trial.current().number))
             assert version_of(await ask(client, bearer)) == trial.live_version
+            assert await metric(client, PERCENT) == 0
 
             trial.release_manager.release("price", version=canary)
             await eventually(lambda: serves(client, trial.current().number))

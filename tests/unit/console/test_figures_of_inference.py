@@ -15,6 +15,7 @@ tollgate_inference_predictions_total{model="wine",version="v1"} 12.0
 tollgate_inference_predictions_created{model="wine",version="v1"} 1.79e+09
 tollgate_feedback_rows_total{model="wine",outcome="correct",version="v1"} 3.0
 tollgate_feedback_rows_total{model="wine",outcome="wrong",version="v1"} 1.0
+tollgate_model_canary_percent{model="wine",version="v2"} 12.5
 tollgate_canary_requests_total{model="wine",outcome="answered",version="v2"} 5.0
 tollgate_drift_rows{model="wine",version="v1"} 500.0
 tollgate_drift_prediction_psi{model="wine",version="v1"} 0.3
@@ -50,7 +51,7 @@ def test_the_figures_of_each_version_are_read() -> None:
     assert live.accuracy == 0.75
     assert (live.drift_rows, live.prediction_drift) == (500, 0.3)
     assert live.column_drift == {"a": 0.05}
-    assert canary.canary == {"answered": 5}
+    assert (canary.canary, canary.canary_percent) == ({"answered": 5}, 12.5)
     assert canary.accuracy is None
     assert price.mean_error == 2.5
     assert figures.of_version("wine", "v9").predictions == 0

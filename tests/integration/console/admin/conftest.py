@@ -22,7 +22,9 @@ def inference(world: World) -> FastAPI:
     """An inference service with a model whose texts contain markup."""
     app = hostile_inference()
     app.state.metrics = "tollgate_unknown 1\n"
-    live = {"name": MODEL, "version": HOSTILE, "state": "READY", "reason": "", "live": True}
+    app.state.versions = [
+        {"name": MODEL, "version": HOSTILE, "state": "READY", "reason": "", "live": True}
+    ]
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -36,7 +38,8 @@ def inference(world: World) -> FastAPI:
 
     @app.post("/v2/repository/index")
     async def index(request: Request) -> list[dict[str, Any]]:
-        return [live]
+        versions: list[dict[str, Any]] = app.state.versions
+        return versions
 
     @app.get("/metrics")
     async def metrics() -> Response:
