@@ -5,6 +5,8 @@ while that fits; the high one is `<name>_high`. Either may be negative. See docs
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -124,7 +126,13 @@ def exact(low: Any, *, high: Any = None) -> Exact:
 
 def labelled(source: Any, name: str) -> Exact:
     """Return the parts that `named` gave to a subquery's columns or to a row."""
-    return Exact(tuple(getattr(source, f"{name}_{number}") for number in range(len(_WEIGHTS))))
+    return Exact(_parts_getter(name)(source))
+
+
+@cache
+def _parts_getter(name: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what reads the parts of a name, which thousands of rows have."""
+    return attrgetter(*(f"{name}_{number}" for number in range(len(_WEIGHTS))))
 
 
 def differing(sums: Subquery, *names: str) -> Select[Any]:

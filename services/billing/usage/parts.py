@@ -1,9 +1,10 @@
 """An account's usage in parts: by hour, day or model. All SQL of that."""
 
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import Select, func, select, union_all
+from sqlalchemy import CompoundSelect, Select, bindparam, func, select, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.archives.models import is_not_archived
@@ -39,6 +40,20 @@ async def list_parts(
             far fewer days than hours.
     """
     first, last = hour_of(since), hour_of(until)
+    values = {"account": account, "first": first, "since": since, "until": until, "last": last}
+    return [
+        Part(
+            since if group == "model" else _moment(row.key),
+            row.key if group == "model" else "",
+            *sums_of(row),
+        )
+        for row in await session.execute(_statement(group), values | {"end": last + HOUR})
+    ]
+
+
+@cache
+def _statement(group: PartGroup) -> CompoundSelect[Any]:
+    """Return the statement, whose many expressions take longer to build than to run."""
     of_hour, of_event = {
         "hour": (UsageHour.hour, UsageEvent.time),
         "day": (func.date(UsageHour.hour), func.date(UsageEvent.time)),
@@ -46,19 +61,16 @@ async def list_parts(
     }[group]
     hours = (
         select(of_hour.label("key"), *exact_sums(UsageHour))
-        .where(UsageHour.account == account, UsageHour.hour >= first, UsageHour.hour <= last)
+        .where(
+            UsageHour.account == bindparam("account"),
+            UsageHour.hour >= bindparam("first"),
+            UsageHour.hour <= bindparam("last"),
+        )
         .group_by(of_hour)
     )
-    before = _subtracted(of_event, account, since=first, until=since)
-    after = _subtracted(of_event, account, since=until, until=last + HOUR)
-    return [
-        Part(
-            since if group == "model" else _moment(row.key),
-            row.key if group == "model" else "",
-            *sums_of(row),
-        )
-        for row in await session.execute(union_all(hours, before, after))
-    ]
+    before = _subtracted(of_event, since="first", until="since")
+    after = _subtracted(of_event, since="until", until="end")
+    return union_all(hours, before, after)
 
 
 def _moment(key: Any) -> datetime:
@@ -66,16 +78,16 @@ def _moment(key: Any) -> datetime:
     return key if isinstance(key, datetime) else parse_instant(f"{key}T00:00:00Z")
 
 
-def _subtracted(key: Any, account: str, *, since: datetime, until: datetime) -> Select[Any]:
+def _subtracted(key: Any, *, since: str, until: str) -> Select[Any]:
     return (
         select(
             key.label("key"),
             *negated_event_sums(),
         )
         .where(
-            UsageEvent.account == account,
-            UsageEvent.time >= since,
-            UsageEvent.time < until,
+            UsageEvent.account == bindparam("account"),
+            UsageEvent.time >= bindparam(since),
+            UsageEvent.time < bindparam(until),
             is_not_archived(),
         )
         .group_by(key)
