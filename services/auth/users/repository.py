@@ -1,6 +1,6 @@
 """All SQL about users."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, cast
 
@@ -83,6 +83,12 @@ async def list_after(session: AsyncSession, *, after: str, limit: int) -> Sequen
     """Return users whose ids follow `after`, in the order of their ids."""
     page = select(User).where(User.id > after).order_by(User.id).limit(limit)
     return (await session.scalars(page)).all()
+
+
+async def list_by_ids(session: AsyncSession, *, ids: Collection[str]) -> Sequence[User]:
+    """Return the users that have one of these ids, in the order of their ids."""
+    named = select(User).where(User.id.in_(ids)).order_by(User.id)
+    return (await session.scalars(named)).all()
 
 
 async def set_email(session: AsyncSession, user: User, *, email: str) -> bool:

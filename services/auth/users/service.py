@@ -1,7 +1,7 @@
 """Create, find, disable and update users."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import TypeGuard, TypeVar
 
@@ -230,6 +230,11 @@ async def switch_user(
 async def list_users(session: AsyncSession, *, after: str, limit: int) -> Sequence[User]:
     """Return users whose ids follow `after`, in the order of their ids."""
     return await repository.list_after(session, after=after, limit=limit)
+
+
+async def list_users_by_ids(session: AsyncSession, *, ids: Collection[str]) -> Sequence[User]:
+    """Return the users that have one of these ids, in the order of their ids."""
+    return await repository.list_by_ids(session, ids=ids)
 
 
 async def keep_an_administrator(session: AsyncSession, *, user: User) -> None:

@@ -288,6 +288,25 @@ class TestAdministrators:
         assert sorted(emails) == [ADA, "bob@example.com", ADMIN]
         assert page["next_cursor"] is None
 
+    async def test_users_are_listed_by_their_ids(
+        self, client: AsyncClient, ada: dict[str, str], as_admin: Headers
+    ) -> None:
+        unknown = "0198a000-0000-7000-8000-0000000000ad"
+        ids = [unknown, ada["id"], ada["id"]]
+
+        page = (await client.get("/users", headers=as_admin, params={"id": ids})).json()
+
+        assert [each["email"] for each in page["users"]] == [ADA]
+        assert page["next_cursor"] is None
+
+    @pytest.mark.parametrize("ids", [["x"], ["0198a000-0000-7000-8000-0000000000ad"] * 101])
+    async def test_at_most_a_hundred_ids_may_be_asked_for(
+        self, client: AsyncClient, as_admin: Headers, ids: list[str]
+    ) -> None:
+        answer = await client.get("/users", headers=as_admin, params={"id": ids})
+
+        assert answer.status_code == 422
+
     @pytest.mark.parametrize("cursor", ["zz", "é", "0198a000-0000-7000-8000-0000000000ad "])
     async def test_a_cursor_that_auth_has_not_made_is_refused(
         self, client: AsyncClient, as_admin: Headers, cursor: str
