@@ -27,7 +27,7 @@ router = new_router(prefix="/admin/invoices", tag="administration")
 
 _CLOSING = ("period", "force", "reason")
 _NOTE = ("amount", "reason")
-_MAX_LISTED = 200
+_MAX_LISTED = 100
 
 
 @router.get("")
@@ -145,13 +145,15 @@ async def find_run(billing: Api, session: Session, month: Month) -> Document | N
 async def _show_month(
     request: Request, session: Session, apis: Apis, month: Month, sent: Sent
 ) -> Response:
-    run, journals, emails = await asyncio.gather(
+    run, journals = await asyncio.gather(
         load(find_run(apis.billing, session, month)),
         load(admin_billing.list_journals(apis.billing, token=session.token)),
-        load(admin_auth.find_emails(apis.auth, token=session.token)),
     )
+    issued = run.value["invoices"] if run.value else []
+    listed = [invoice["account"] for invoice in issued[:_MAX_LISTED]]
+    emails = await load(admin_auth.find_emails(apis.auth, token=session.token, ids=listed))
     totals: dict[str, Decimal] = defaultdict(Decimal)
-    for invoice in run.value["invoices"] if run.value else ():
+    for invoice in issued:
         totals[invoice["currency"]] += Decimal(invoice["total"])
     return show(
         request,

@@ -3,6 +3,7 @@
 from fastapi import Request, Response
 
 from services.common.http.routing import new_router
+from services.console.admin.forms import is_account
 from services.console.admin.health import order_journals
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis.calls import Part, load
@@ -34,7 +35,11 @@ async def audit_page(
     page = await load(
         admin_auth.list_audit(apis.auth, token=session.token, cursor=cursor, limit=_ENTRIES)
     )
-    emails = await load(admin_auth.find_emails(apis.auth, token=session.token))
+    entries = page.value["entries"] if page.value else []
+    named = {entry[role] or "" for entry in entries for role in ("actor", "target")}
+    emails = await load(
+        admin_auth.find_emails(apis.auth, token=session.token, ids=filter(is_account, named))
+    )
     return show(
         request,
         "admin/audit.html.j2",

@@ -1,6 +1,5 @@
 """Plans: list them, publish one, and see who would pay more or less under it."""
 
-import asyncio
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from services.console.admin.forms import Sent, incomplete, is_account, refused
 from services.console.admin.plan_forms import FIELDS, ROWS, field_of, read_plan
 from services.console.apis import admin_auth, admin_billing
 from services.console.apis import billing as billing_api
-from services.console.apis.calls import ApiProblem, ApiUnavailable, Part, TokenRejected, load
+from services.console.apis.calls import Api, ApiProblem, ApiUnavailable, Part, TokenRejected, load
 from services.console.design.locales import show_money
 from services.console.design.pages import locale_of, see_other, show, show_with_late_part
 from services.console.sessions.flashes import Flash, write_flash
@@ -27,7 +26,7 @@ from services.console.usage.figures import offered_months, read_month
 router = new_router(prefix="/admin/plans", tag="administration")
 
 _MAX_DRAWN = 10
-_MAX_LISTED = 200
+_MAX_LISTED = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +81,7 @@ async def preview_page(
     today, account = datetime.now(UTC).date(), account.strip().lower()
     month = read_month(period, today=today)
     errors = {"account": "Enter a whole account id."} if account and not is_account(account) else {}
-    plans, emails = await asyncio.gather(
-        load(billing_api.list_plans(apis.billing, token=session.token)),
-        load(admin_auth.find_emails(apis.auth, token=session.token)),
-    )
+    plans = await load(billing_api.list_plans(apis.billing, token=session.token))
     found = next((each for each in plans.value or () if each["id"] == plan), None)
     if plan and found is None and plans.value is not None:
         errors["plan"] = "There is no such plan."
@@ -96,7 +92,6 @@ async def preview_page(
         "months": offered_months(today=today),
         "account": account,
         "errors": errors,
-        "emails": emails.value or {},
     }
     if found is None or errors:
         status = 422 if errors else 200
@@ -113,22 +108,28 @@ async def preview_page(
         request,
         "admin/plan_preview.html.j2",
         late_template="admin/plan_changes.html.j2",
-        late=_compare(asked, emails.value or {}, currency=found["currency"], locale=locale),
+        late=_compare(
+            asked, apis.auth, token=session.token, currency=found["currency"], locale=locale
+        ),
         **page,
     )
 
 
 async def _compare(
-    asked: Awaitable[dict[str, Any]], emails: Mapping[str, str], *, currency: str, locale: Locale
+    asked: Awaitable[dict[str, Any]], auth: Api, *, token: str, currency: str, locale: Locale
 ) -> dict[str, Any]:
     """Return what the page shows of a comparison."""
+    emails: Mapping[str, str] = {}
     try:
         preview = await load(asked)
+        changes = _changes(preview.value)
+        listed = [each.account for each in changes[:_MAX_LISTED]]
+        emails = (await load(admin_auth.find_emails(auth, token=token, ids=listed))).value or {}
     except TokenRejected:  # too late for a redirect
-        preview = Part(problem="Your session has ended. Sign in again to go on.")
-    changes = _changes(preview.value)
+        preview, changes = Part(problem="Your session has ended. Sign in again to go on."), []
     return {
         "preview": preview,
+        "emails": emails,
         "changes": changes[:_MAX_LISTED],
         "count": len(changes),
         "losers": sum(1 for each in changes if each.difference > 0),

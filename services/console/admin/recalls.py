@@ -79,11 +79,12 @@ async def create_recall(
 
 async def _show(request: Request, session: Session, apis: Apis, sent: Sent) -> Response:
     version = sent.fields.get("version", "").strip()
-    recalls, emails, effect = await asyncio.gather(
+    recalls, effect = await asyncio.gather(
         load(admin_billing.list_recalls(apis.billing, token=session.token)),
-        load(admin_auth.find_emails(apis.auth, token=session.token)),
         load(_find_effect(apis.billing, token=session.token, version=version)),
     )
+    credited = [each.account for each in effect.value.accounts] if effect.value else []
+    emails = await load(admin_auth.find_emails(apis.auth, token=session.token, ids=credited))
     return show(
         request,
         "admin/recalls.html.j2",

@@ -17,6 +17,18 @@ Document = dict[str, Any]
 
 _PROBE_TIMEOUT_S = 2.0
 _SERVER_ERROR = 500
+_READ = (
+    "tollgate_inference_failures_total{",
+    "tollgate_inference_predictions_total{",
+    "tollgate_feedback_",
+    "tollgate_canary_requests_total{",
+    "tollgate_model_canary_percent{",
+    "tollgate_drift_",
+    "http_request_duration_seconds_bucket{",
+)
+"""How the samples begin that pages show; with labels, and without the comments beside them."""
+_NOT_METRICS = ("{", "<")
+"""How JSON and HTML begin, such as a proxy's."""
 _PREDICTION = re.compile(r"/v[12]/models/\S*(?::predict|:explain|/infer)")
 """The routes of predictions."""
 
@@ -193,7 +205,12 @@ def parse_figures(text: str) -> Figures:
     """
     found = Figures()
     errors: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-    for family in text_string_to_metric_families(text):
+    lines = text.splitlines()
+    if any(line.startswith(_NOT_METRICS) for line in lines):
+        raise ValueError("invalid metrics")
+    # The parser takes longer than all else on a page, and most samples are not read.
+    wanted = "\n".join(line for line in lines if line.startswith(_READ))
+    for family in text_string_to_metric_families(wanted):
         for name, labels, value, *_ in family.samples:
             if value != value:
                 continue
