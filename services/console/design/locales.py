@@ -48,19 +48,24 @@ def _by_preference(header: str) -> Iterator[str]:
 
 
 def show_money(amount: str | Decimal, currency: str | None, locale: Locale) -> str:
-    """Return an amount with its currency; never fewer digits than it has, up to nine."""
+    """Return an amount with its currency; never fewer digits than it has, up to nine.
+
+    If it has more than the currency, it has at least two more, so that amounts in a column mostly
+    have the same: `$0.1480` beside `$0.3195`.
+    """
     value = Decimal(amount)
     if currency is None:
         return format_decimal(value, locale=locale)
-    pattern = _money_pattern(locale, get_currency_precision(currency))
+    least, own = get_currency_precision(currency), -int(value.normalize().as_tuple().exponent)
+    pattern = _money_pattern(locale, least if own <= least else least + 2)
     return str(pattern.apply(value, locale, currency=currency, currency_digits=False))
 
 
 @lru_cache(maxsize=256)
-def _money_pattern(locale: Locale, minor_digits: int) -> NumberPattern:
-    """Return how a locale writes money, with at least the currency's own digits."""
+def _money_pattern(locale: Locale, least_digits: int) -> NumberPattern:
+    """Return how a locale writes money, with at least so many digits after the decimal sign."""
     pattern = parse_pattern(locale.currency_formats["standard"].pattern)
-    pattern.frac_prec = (minor_digits, _MAX_DIGITS)
+    pattern.frac_prec = (least_digits, _MAX_DIGITS)
     return pattern
 
 

@@ -44,6 +44,8 @@ def test_the_first_known_locale_is_chosen(header: str, chosen: str) -> None:
     ("amount", "currency", "tag", "shown"),
     [
         ("0.0005", "USD", "en-US", "$0.0005"),
+        ("0.148", "USD", "en-US", "$0.1480"),
+        ("0.00005", "USD", "en-US", "$0.00005"),
         ("1234567.5", "USD", "en-US", "$1,234,567.50"),
         ("1234567.5", "EUR", "de-DE", "1.234.567,50 €"),
         ("0.000000001", "EUR", "fr-FR", "0,000000001 €"),

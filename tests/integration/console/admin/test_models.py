@@ -1,5 +1,6 @@
 """The page of a model: its versions, a canary's progress, and commands for each state."""
 
+import re
 import shlex
 from html import unescape
 
@@ -31,7 +32,8 @@ async def model_page(browser: AsyncClient) -> Response:
 
 def commands(page: Response) -> list[list[str]]:
     """Return the words of every command that the page shows."""
-    texts = unescape(page.text).split("<code>tollgate models ")[1:]
+    text = re.sub("</?span>", "", page.text)
+    texts = unescape(text).split("<code>tollgate models ")[1:]
     return [shlex.split(text.split("</code>")[0]) for text in texts]
 
 

@@ -66,7 +66,7 @@ class TestPlans:
         preview = await visit(administrator, f"/admin/plans/preview?plan={plan}&account={buyer}")
 
         assert listed.text.count(f"<h2>{plan_name}</h2>") == 1
-        assert 'data-testid="preview-before">$0.006<' in preview.text
+        assert 'data-testid="preview-before">$0.0060<' in preview.text
         assert 'data-testid="preview-after">$0.10<' in preview.text
         assert 'data-testid="preview-losers">1<' in preview.text
         assert "<svg" in preview.text
