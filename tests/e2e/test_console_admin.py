@@ -95,6 +95,10 @@ def test_a_seller_publishes_a_plan_adds_credit_and_sees_revenue(
     assert phone.get_by_test_id("answered").inner_text() != "0"
     phone.goto("/admin/models/wine")
     expect(phone.get_by_test_id("live-version")).to_be_visible()
+    phone.get_by_role("button", name="Change").first.click()
+    expect(phone.get_by_role("dialog").locator("code").first).to_contain_text("tollgate models")
+    phone.get_by_role("button", name="Close").click()
+    expect(phone.get_by_role("dialog")).to_have_count(0)
 
 
 @pytest.fixture
