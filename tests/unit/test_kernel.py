@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.programs import ROOT
 
 KERNEL = "services.common"
-MAX_CODE_LINES = 3200
+MAX_CODE_LINES = 3300
 SERVICES = ("auth", "billing", "console", "inference")
 USERS = (*(f"services/{name}" for name in SERVICES), "cli", "functions", "trainer")
 """Packages that may not import one another, except that the command line imports all."""

@@ -1,17 +1,15 @@
 """Create SQLAlchemy engines for MySQL and SQLite, including TLS and connection setup."""
 
-import asyncio
-import sqlite3
 import ssl
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from services.common.db.sqlite import connect_sqlite
 from services.common.settings import prepare_folder
 
 _CA = "ssl_ca"
@@ -28,7 +26,7 @@ def new_engine(
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        arguments = sqlite | {"async_creator_fn": _connect_sqlite}
+        arguments = sqlite | {"async_creator_fn": connect_sqlite}
         engine = create_async_engine(parsed, connect_args=arguments, **options)
         event.listen(engine.sync_engine, "connect", _configure_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -69,34 +67,6 @@ def _refuse_plain_text(connection: Any, _record: object) -> None:
     if not connection.driver_connection._secure:
         connection.close()
         raise OperationalError("", None, ConnectionError("the database server offers no TLS"))
-
-
-class _SqliteConnection(sqlite3.Connection):
-    """A connection that gives up its locks when it is closed.
-
-    SQLite only closes a connection once all its statements are finished. A task that is cancelled
-    between a statement and its rows leaves one, which locked the database until a garbage collector
-    found it.
-    """
-
-    def close(self) -> None:
-        if self.in_transaction:
-            self.rollback()
-        super().close()
-
-
-async def _connect_sqlite(*arguments: Any, **options: Any) -> aiosqlite.Connection:
-    """Open a SQLite database; if that fails, wait until the connection's thread has ended.
-
-    The thread would otherwise print a traceback if the event loop ended before it.
-    """
-    connection = aiosqlite.connect(*arguments, factory=_SqliteConnection, **options)
-    connection._thread.daemon = True
-    try:
-        return await connection
-    except sqlite3.Error:
-        await asyncio.to_thread(connection._thread.join)
-        raise
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
