@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -154,28 +155,34 @@ async def test_at_any_moment_of_cancellation_only_journalled_requests_are_answer
     await journal.close(settled=True)
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """Simulate a full disk: no file of this process may grow beyond 1,000 bytes."""
+    """Simulate a full disk inside the block: no file of this process may exceed 1,000 bytes.
+
+    A fixture would still be in force while pytest reports the test, perhaps to a larger file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
 async def test_events_are_refused_while_the_disk_is_full_and_accepted_afterwards(
-    tmp_path: Path, small_files: None
+    tmp_path: Path,
 ) -> None:
     journal = Journal(tmp_path, max_bytes=2**20)
     await journal.append(b'{"id":"first"}')
 
-    with pytest.raises(JournalBroken):
-        await journal.append(b'{"id":"%s"}' % (b"x" * 2_000))
-    with pytest.raises(JournalBroken):
-        journal.check_room(in_flight=0)  # refused for a moment, before any work
-    await journal.append(b'{"id":"second"}')
+    with small_files():
+        with pytest.raises(JournalBroken):
+            await journal.append(b'{"id":"%s"}' % (b"x" * 2_000))
+        with pytest.raises(JournalBroken):
+            journal.check_room(in_flight=0)  # refused for a moment, before any work
+        await journal.append(b'{"id":"second"}')
 
     assert [(e["id"], e["sequence"]) for e in _events(tmp_path)] == [
         ("first", "00000000000000000001"),
