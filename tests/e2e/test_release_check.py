@@ -2,20 +2,10 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import pytest
-
-from harness.platform import Platform, running
+from harness.platform import Platform
+from harness.stores import PlatformStore
 from harness.waiting import eventually
-
-
-@pytest.fixture
-def own_platform(new_home: Callable[[], Path]) -> Iterator[Platform]:
-    """A platform whose model the test withdraws."""
-    with running(new_home()) as started:
-        yield started
 
 
 def tollgate(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
@@ -36,21 +26,28 @@ def test_the_sample_model_is_checked_by_a_temporary_client(platform: Platform) -
         assert "release check" not in auth.get("/clients").text
 
 
-def test_a_withdrawn_first_release_is_no_longer_served(own_platform: Platform) -> None:
-    url = own_platform.urls["inference"]
+def test_a_withdrawn_first_release_is_no_longer_served(platform: Platform) -> None:
+    url = platform.urls["inference"]
+    number = PlatformStore(platform.home).live("wine").number
+    first, second = str(number), str(number + 1)
 
-    withdrawn = tollgate(
-        own_platform, "withdraw", "wine", "--release", "1", "--reason", "it is wrong"
-    )
-    served = tollgate(
-        own_platform, "wait", "wine", "--release", "2", "--url", url, "--within", "60"
-    )
+    try:
+        withdrawn = tollgate(
+            platform, "withdraw", "wine", "--release", first, "--reason", "it is wrong"
+        )
+        served = tollgate(
+            platform, "wait", "wine", "--release", second, "--url", url, "--within", "60"
+        )
 
-    assert (withdrawn.returncode, served.returncode) == (0, 0), withdrawn.stderr + served.stderr
-    with own_platform.client("inference", own_platform.new_token()) as client:
-        predict = {"instances": [[1.0] * 13]}
-        assert client.post("/v1/models/wine:predict", json=predict).status_code == 404
-        assert tollgate(own_platform, "check", "wine", "--release", "2").returncode == 0
+        output = withdrawn.stderr + served.stderr
+        assert (withdrawn.returncode, served.returncode) == (0, 0), output
+        with platform.client("inference", platform.new_token()) as client:
+            predict = {"instances": [[1.0] * 13]}
+            assert client.post("/v1/models/wine:predict", json=predict).status_code == 404
+        assert tollgate(platform, "check", "wine", "--release", second).returncode == 0
+    finally:
+        released = tollgate(platform, "release", "wine")
 
-        assert tollgate(own_platform, "release", "wine").returncode == 0
+    assert released.returncode == 0
+    with platform.client("inference", platform.new_token()) as client:
         eventually(lambda: client.get("/v1/models/wine").status_code == 200)

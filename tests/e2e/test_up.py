@@ -34,7 +34,9 @@ def refusal(platform: Platform) -> str:
 LAST_COMMAND = r"^curl .*/usage.*\n"
 
 
-def terminal_output(platform: Platform, *options: str, until: Sequence[str]) -> str:
+def terminal_output(
+    platform: Platform, *options: str, until: Sequence[str], stop: Callable[[Platform], None] = end
+) -> str:
     """Start on a pseudo-terminal; return what it shows until all patterns occur, then stop."""
     controller, terminal = os.openpty()
     platform.launch(*options, terminal=terminal)
@@ -42,7 +44,7 @@ def terminal_output(platform: Platform, *options: str, until: Sequence[str]) -> 
     shown = ""
     while not all(re.search(each, shown, re.MULTILINE) for each in until):
         shown += os.read(controller, 65536).decode()  # raises once every writer has gone
-    end(platform)
+    stop(platform)
     os.close(controller)
     return shown.replace("\r", "")
 
@@ -68,41 +70,22 @@ def test_a_terminal_shows_the_steps_of_the_start_then_the_addresses(stopped: Pla
     assert "\x1b" not in shown
 
 
-def test_a_terminal_gets_json_if_that_is_asked_for(stopped: Platform) -> None:
-    shown = terminal_output(stopped, "--json", until=(LAST_COMMAND,))
+def test_a_terminal_gets_json_if_that_is_asked_for_and_ctrl_c_stops_all_cleanly(
+    stopped: Platform,
+) -> None:
+    def press_ctrl_c(platform: Platform) -> None:
+        assert platform.runner is not None
+        assert len(platform.pids()) == 5
+        os.killpg(platform.runner.pid, signal.SIGINT)
+        os.killpg(platform.runner.pid, signal.SIGINT)  # as when `make` forwards its own
+        assert platform.runner.wait(timeout=60) == 0
+        assert platform.pids() == {}
+
+    shown = terminal_output(stopped, "--json", until=(LAST_COMMAND,), stop=press_ctrl_c)
 
     entries = [json.loads(line) for line in shown.splitlines() if line.startswith("{")]
     assert {entry["service"] for entry in entries} >= {"auth", "billing", "inference", "tollgate"}
     assert "\x1b" not in shown
-
-
-def test_a_start_prepares_again_only_after_a_change(stopped: Platform) -> None:
-    def prepared_at() -> int:
-        return (stopped.home / "prepared").stat().st_mtime_ns
-
-    before = prepared_at()
-    stopped.start()
-    unchanged = prepared_at()
-    stopped.stop()
-    (stopped.home / "auth.db").unlink()
-    stopped.start()
-
-    assert before == unchanged < prepared_at()
-    demo = json.loads((stopped.home / "credentials.json").read_text())["demo"]
-    assert stopped.token(**demo)
-
-
-def test_a_signal_to_the_whole_group_stops_it_cleanly(stopped: Platform) -> None:
-    stopped.start()
-    assert stopped.runner is not None
-    assert len(stopped.pids()) == 5
-
-    os.killpg(stopped.runner.pid, signal.SIGINT)
-    os.killpg(stopped.runner.pid, signal.SIGINT)  # as when `make` forwards its own
-
-    assert stopped.runner.wait(timeout=60) == 0
-    assert stopped.pids() == {}
-    assert "Traceback" not in stopped.output()
 
 
 def test_a_signal_while_it_prepares_stops_it_cleanly(stopped: Platform) -> None:

@@ -69,12 +69,14 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Volume, 
 def platform(
     volumes: tuple[Volume, Volume], new_home: Callable[[], Path], server: Server
 ) -> Iterator[ServiceProcesses]:
+    home = new_home()
     journal, database = volumes
     settings = {
         "INFERENCE_JOURNAL_DIR": str(journal.folder),
+        "AUTH_DATABASE_URL": f"sqlite+aiosqlite:///{home / 'auth.db'}",  # already migrated
         "BILLING_DATABASE_URL": f"sqlite+aiosqlite:///{database.folder / 'billing.db'}",
     }
-    platform = ServiceProcesses(new_home(), server, environment=settings)
+    platform = ServiceProcesses(home, server, environment=settings)
     try:
         platform.begin(*SERVICES)
         yield platform
