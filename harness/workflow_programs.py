@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +48,8 @@ def kubectl(folder: Path, arguments: list[str]) -> None:
     pods: dict[str, str] = json.loads(read(folder / "pods", "{}"))
     match arguments:
         case ["get", "--raw", path]:
+            import urllib.request  # takes longer than everything else here
+
             pod = path.split("/pods/")[1].split(":")[0]
             with urllib.request.urlopen(f"{pods[pod]}/metrics", timeout=5) as response:
                 write(response.read().decode())

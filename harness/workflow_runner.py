@@ -24,12 +24,13 @@ OPERATORS = {"&&": "and", "||": "or", "!": "not"}
 FUNCTIONS = ("format", "failure", "fromJSON")
 STEP_DEADLINE_S = 120
 
-FAKE = """#!{python}
+FAKE = """#!{python} -IS
 import sys
 sys.path.insert(0, {root!r})
 from harness.workflow_programs import call
 call({folder!r}, {name!r}, sys.argv[1:])
 """
+"""`-IS` skips the search for installed packages: a workflow calls fakes dozens of times."""
 
 
 def read(name: str) -> dict[Any, Any]:

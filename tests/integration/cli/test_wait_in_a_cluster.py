@@ -18,7 +18,7 @@ from harness.stores import FIRST, SECOND
 from tests.integration.cli.two_releases import Run, a_process_that_serves, live
 from tests.integration.trainer.conftest import Workshop
 
-KUBECTL = """#!{python}
+KUBECTL = """#!{python} -IS
 import json, os, pathlib, subprocess, sys
 folder, words = pathlib.Path({folder!r}), sys.argv[2:]
 if "--raw" in words or "proxy" in " ".join(words):

@@ -23,7 +23,7 @@ ANSWERS = {
     "functions describe": "https://on-data-arrival-abc.a.run.app",
     "beta monitoring": "projects/my-project/notificationChannels/1",
 }
-STAND_IN = """#!{python}
+STAND_IN = """#!{python} -IS
 import json, pathlib, sys
 with pathlib.Path({calls!r}).open("a") as calls:
     calls.write(json.dumps([{name!r}, *sys.argv[1:]]) + "\\n")

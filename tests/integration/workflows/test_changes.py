@@ -20,7 +20,7 @@ VARIABLES = {
     "HELM_RELEASE": "shop",
     "REGISTRY": "eu.example/shop",
 }
-STAND_IN = """#!{python}
+STAND_IN = """#!{python} -IS
 import json, pathlib, sys
 known = json.loads(pathlib.Path({known!r}).read_text())
 with pathlib.Path({calls!r}).open("a") as calls:
