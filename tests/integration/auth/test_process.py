@@ -1,5 +1,6 @@
 """`python -m services.auth` from an operator's point of view."""
 
+import json
 import os
 import signal
 import subprocess
@@ -76,31 +77,59 @@ def test_a_port_in_use_is_explained_on_one_line(served: Served) -> None:
     assert served.second.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("arguments", "settings", "variable"),
-    [
-        (["sevre"], {}, "usage"),
-        ([], {"AUTH_REGISTRATION": "closed"}, "AUTH_REGISTRATION"),
-        ([], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
-        (["migrate"], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
-        (["migrate"], {"TOLLGATE_HOME": "/proc/1"}, "AUTH_DATABASE_URL"),
-        ([], {"AUTH_SIGNING_KEYS": "/dev/null/keys"}, "AUTH_SIGNING_KEYS"),
-        (
-            ["migrate"],
-            {"AUTH_DATABASE_URL": "mysql+aiomysql://user:hunter2@127.0.0.1:1/auth"},
-            "AUTH_DATABASE_URL",
-        ),
-    ],
-)
-def test_a_failed_start_is_explained_on_one_line(
-    tmp_path: Path, arguments: list[str], settings: dict[str, str], variable: str
-) -> None:
-    result = run(tmp_path, *arguments, **({"AUTH_PORT": str(free_port())} | settings))
+FAILED_STARTS: list[tuple[list[str], dict[str, str], str]] = [
+    (["sevre"], {}, "usage"),
+    ([], {"AUTH_REGISTRATION": "closed"}, "AUTH_REGISTRATION"),
+    ([], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
+    (["migrate"], {"TOLLGATE_HOME": "/dev/null/state"}, "AUTH_DATABASE_URL"),
+    (["migrate"], {"TOLLGATE_HOME": "/proc/1"}, "AUTH_DATABASE_URL"),
+    ([], {"AUTH_SIGNING_KEYS": "/dev/null/keys"}, "AUTH_SIGNING_KEYS"),
+    (
+        ["migrate"],
+        {"AUTH_DATABASE_URL": "mysql+aiomysql://user:hunter2@127.0.0.1:1/auth"},
+        "AUTH_DATABASE_URL",
+    ),
+]
+"""Arguments, settings, and what the error names."""
 
-    assert result.returncode == 2
-    assert result.stderr.startswith(f"error: {variable}")
-    assert result.stderr.count("\n") == 1
-    assert "hunter2" not in result.stderr
+START_EACH = """
+import json, os, sys
+from services.auth.__main__ import main  # once, not in every child
+
+for number, (arguments, settings, _) in enumerate(json.loads(sys.argv[1])):
+    if os.fork() == 0:
+        os.dup2(os.open(f"{number}.stderr", os.O_WRONLY | os.O_CREAT), 2)
+        os.environ.update(settings)
+        sys.exit(main(arguments))
+    print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def failed_starts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """Return the exit code and the errors of each failed start."""
+    folder = tmp_path_factory.mktemp("failed")
+    settings = environment(folder, AUTH_PORT=str(free_port()))
+    command = [sys.executable, "-c", START_EACH, json.dumps(FAILED_STARTS)]
+    done = subprocess.run(
+        command, cwd=folder, env=settings, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    codes = [int(line) for line in done.stdout.split()]
+    return [(code, (folder / f"{n}.stderr").read_text()) for n, code in enumerate(codes)]
+
+
+@pytest.mark.parametrize("number", range(len(FAILED_STARTS)))
+def test_a_failed_start_is_explained_on_one_line(
+    failed_starts: list[tuple[int, str]], number: int
+) -> None:
+    code, errors = failed_starts[number]
+    *_, variable = FAILED_STARTS[number]
+
+    assert code == 2
+    assert errors.startswith(f"error: {variable}")
+    assert errors.count("\n") == 1
+    assert "hunter2" not in errors
 
 
 def test_a_wrong_passphrase_is_explained_on_one_line(served: Served) -> None:
