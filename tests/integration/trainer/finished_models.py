@@ -11,7 +11,6 @@ import joblib
 import lightgbm
 import numpy as np
 import pandas as pd
-import skops.io
 import xgboost
 from skl2onnx import to_onnx
 from sklearn.compose import ColumnTransformer
@@ -88,6 +87,8 @@ def _cloudpickle(table: pd.DataFrame, folder: Path) -> Path:
 
 
 def _skops(table: pd.DataFrame, folder: Path) -> Path:
+    import skops.io  # takes a second, which every worker would need to collect the tests
+
     skops.io.dump(forest(table), folder / "model.skops")
     return folder / "model.skops"
 

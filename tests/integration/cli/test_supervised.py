@@ -20,7 +20,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(function: str, *, timeout_s: float = LONG_S, **arguments: Any) -> Any:
     return run_supervised(
-        f"tests.unit.cli.misbehaving:{function}",
+        f"tests.integration.cli.misbehaving:{function}",
         code="code.py",
         timeout_s=timeout_s,
         report_progress=arguments.pop("report_progress", lambda doing, share: None),
