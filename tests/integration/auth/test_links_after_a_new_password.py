@@ -50,6 +50,7 @@ async def test_an_email_that_was_requested_before_can_no_longer_be_verified(
     assert (await log_in(ADA, NEW_PASSWORD)).status_code == 200
 
 
+@pytest.mark.any_database
 async def test_a_link_to_reset_the_password_does_not_outlive_its_change(
     app: FastAPI, client: AsyncClient, as_ada: Headers, log_in: LogIn
 ) -> None:
@@ -111,6 +112,7 @@ async def test_mail_that_is_being_sent_meanwhile_gets_no_link(
     assert not any(b"Reset your password" in mail.read_bytes() for mail in mails_in(app))
 
 
+@pytest.mark.any_database
 async def test_the_current_address_learns_that_another_one_was_requested(
     as_ada: Headers, open_app: OpenApp, log_in: LogIn
 ) -> None:
@@ -123,6 +125,7 @@ async def test_the_current_address_learns_that_another_one_was_requested(
     assert (await log_in(ADA, PASSWORD)).status_code == 200
 
 
+@pytest.mark.any_database
 async def test_the_current_address_is_not_flooded_with_notices(
     app: FastAPI, as_ada: Headers, open_app: OpenApp, database: Database
 ) -> None:

@@ -112,6 +112,7 @@ async def test_failures_count_across_replicas(
     assert right.status_code == 429
 
 
+@pytest.mark.any_database
 async def test_results_are_counted_for_the_operator(
     ada: dict[str, str], app: FastAPI, open_app: OpenApp
 ) -> None:
@@ -148,6 +149,7 @@ async def test_closed_windows_are_deleted(
     assert sorted(remaining) == [1, 1, 1]  # the user, the pair, and the address of both users
 
 
+@pytest.mark.any_database
 class TestGrowingWaits:
     """With two failures allowed in five minutes."""
 

@@ -37,6 +37,7 @@ class TestMailLimits:
             assert await self.request(elsewhere) == 202
         assert (await log_in()).status_code == 200
 
+    @pytest.mark.any_database
     async def test_registrations_by_mail_are_limited_too(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
     ) -> None:

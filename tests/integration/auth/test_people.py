@@ -49,6 +49,7 @@ async def machine(client: AsyncClient, headers: Headers) -> Headers:
 
 
 class TestProfile:
+    @pytest.mark.any_database
     async def test_the_name_can_be_set_and_removed(
         self, client: AsyncClient, as_ada: Headers
     ) -> None:
@@ -80,6 +81,7 @@ class TestProfile:
 
         assert [answer.status_code for answer in answers] == [409, 422, 422, 422]
 
+    @pytest.mark.any_database
     async def test_where_mail_verifies_a_new_email_counts_once_verified(
         self, app: FastAPI, as_ada: Headers, open_app: OpenApp, log_in: LogIn
     ) -> None:
@@ -238,6 +240,7 @@ class TestProfile:
             ("DELETE", "/totp", None),
         ],
     )
+    @pytest.mark.any_database
     async def test_machine_clients_and_strangers_are_refused(
         self, client: AsyncClient, as_ada: Headers, method: str, path: str, body: Any
     ) -> None:
@@ -252,6 +255,7 @@ class TestProfile:
 
 
 class TestAdministrators:
+    @pytest.mark.any_database
     async def test_an_invitation_registers_its_address_only_and_once(
         self, app: FastAPI, as_admin: Headers, open_app: OpenApp, log_in: LogIn
     ) -> None:
@@ -367,6 +371,7 @@ class TestAdministrators:
             ("POST", "/users/invite", {"email": "eve@example.com"}),
         ],
     )
+    @pytest.mark.any_database
     async def test_other_users_are_refused(
         self, client: AsyncClient, as_ada: Headers, method: str, path: str, body: Any
     ) -> None:

@@ -4,6 +4,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpx
+import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
@@ -43,6 +44,7 @@ class TestVerifiedRegistration:
         async with browse(app) as client:
             assert (await client.get("/userinfo", headers=bearer(token))).json()["email_verified"]
 
+    @pytest.mark.any_database
     async def test_a_taken_email_gets_the_same_response_and_another_mail(
         self, ada: dict[str, str], open_app: OpenApp, database: Database
     ) -> None:
@@ -54,6 +56,7 @@ class TestVerifiedRegistration:
         assert answers[0].text == answers[1].text
         assert await count(database, User) == 1
 
+    @pytest.mark.any_database
     async def test_both_mails_name_the_time_and_the_address_of_the_request(
         self, ada: dict[str, str], open_app: OpenApp
     ) -> None:

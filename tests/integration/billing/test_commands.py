@@ -40,6 +40,7 @@ def start(url: str, *arguments: str, **environment: str) -> subprocess.Popen[byt
     )
 
 
+@pytest.mark.any_database
 async def test_a_killed_run_continues_when_repeated(database: Database, database_url: str) -> None:
     await deliver(
         database,
@@ -123,6 +124,7 @@ def test_a_wrong_month_is_refused(arguments: list[str], code: int, tmp_path: Pat
     assert "Traceback" not in result.output
 
 
+@pytest.mark.any_database
 async def test_the_command_recalls_a_version_at_once(database: Database, database_url: str) -> None:
     await store_prepaid(database)
     await credit(database, 100)

@@ -176,6 +176,7 @@ class TestTwoDoors:
 
     @pytest.mark.parametrize("door", ["recall", "adjustment"])
     @pytest.mark.parametrize("is_invoiced", [False, True])
+    @pytest.mark.any_database
     async def test_prepaid_usage_taken_back_is_not_refunded_again(
         self, database: Database, doors: Doors, door: str, is_invoiced: bool
     ) -> None:
@@ -224,6 +225,7 @@ async def test_what_cannot_go_to_its_invoice_reduces_the_next_one(
     assert await verify(database) == []
 
 
+@pytest.mark.any_database
 class TestTax:
     @pytest.mark.parametrize("is_invoiced", [False, True])
     async def test_prepaid_usage_taken_back_costs_no_tax(
@@ -289,6 +291,7 @@ class TestTax:
         assert await verify(database) == []
 
 
+@pytest.mark.any_database
 class TestLessThanAMinorUnit:
     async def test_it_is_given_back_where_it_was_charged(
         self, database: Database, doors: Doors

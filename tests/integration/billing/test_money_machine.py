@@ -362,7 +362,11 @@ class Money(RuleBasedStateMachine):
             )
 
 
-@pytest.fixture(params=[1, 7 * 10**18 + 3], ids=["small", "beyond_64_bits"])
+LARGE = pytest.param(7 * 10**18 + 3, id="beyond_64_bits", marks=pytest.mark.any_database)
+"""What is particular to sums of this size on MySQL is in test_large_sums.py."""
+
+
+@pytest.fixture(params=[pytest.param(1, id="small"), LARGE])
 def machine(
     request: pytest.FixtureRequest, database_kind: str, new_database_url: Callable[[str], str]
 ) -> Iterator[type[RuleBasedStateMachine]]:

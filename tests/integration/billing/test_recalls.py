@@ -272,6 +272,7 @@ class TestPostpaid:
 
 
 @pytest.mark.parametrize("column", ["amount", "amount_high", "entry_id", "cause", "account"])
+@pytest.mark.any_database
 async def test_a_changed_reversal_is_found(database: Database, column: str) -> None:
     await use(database, 100)
     await recall(database)

@@ -98,6 +98,7 @@ async def test_tampering_is_named(books: Database, statement: Any, named: list[s
     assert all(ADA in each or each.startswith(("journals", "ledger")) for each in differences)
 
 
+@pytest.mark.any_database
 async def test_any_changed_cell_of_the_ledger_is_found(books: Database) -> None:
     changes = [
         *cells("ledger_entries", "ledger_postings"),

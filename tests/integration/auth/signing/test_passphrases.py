@@ -44,6 +44,7 @@ class TestPassphrase:
         ],
         ids=["added", "changed", "removed"],
     )
+    @pytest.mark.any_database
     async def test_it_can_be_added_changed_and_removed(
         self, database: Database, clock: Clock, before: Sequence[str], after: Sequence[str]
     ) -> None:
