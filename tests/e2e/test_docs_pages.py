@@ -15,6 +15,8 @@ TRIALS = {
     "inference": ("POST", "/v1/models/{model}:predict", '"predictions"'),
     "billing": ("GET", "/usage", '"total"'),
 }
+PAGES = ["inference", *(pytest.param(name, marks=pytest.mark.slow) for name in ("auth", "billing"))]
+"""All services have their pages from the same code."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.mark.parametrize("service", TRIALS)
+@pytest.mark.parametrize("service", PAGES)
 def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     service: str, platform: Platform, browser: Browser
 ) -> None:
@@ -45,7 +47,7 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     page.close()
 
 
-@pytest.mark.parametrize("service", TRIALS)
+@pytest.mark.parametrize("service", PAGES)
 def test_no_other_page_can_frame_a_docs_page(
     service: str, platform: Platform, browser: Browser
 ) -> None:

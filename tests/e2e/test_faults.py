@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 
 from harness.platform import Platform, running
 from harness.samples import PREDICT, WINE
@@ -18,6 +19,7 @@ CLIENTS = 4
 VICTIMS = ("inference", "billing")
 
 
+@pytest.mark.slow  # four restarts under load; chaos/ kills each service once
 def test_every_key_is_billed_once_however_often_a_service_dies(
     new_home: Callable[[], Path],
 ) -> None:

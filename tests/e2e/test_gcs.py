@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import pytest
 
 from harness.gcs import Emulator
 from harness.platform import running
@@ -14,6 +15,7 @@ from harness.waiting import eventually
 from registry.storage.filesystems import open_filesystem
 
 
+@pytest.mark.slow  # each part is tested on a bucket by itself: the store, trainings, canaries
 def test_a_model_trained_into_a_bucket_is_served_from_it(
     gcs: Emulator, bucket_url: str, new_home: Callable[[], Path]
 ) -> None:

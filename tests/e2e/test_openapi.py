@@ -38,7 +38,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-EXAMPLES = [4, pytest.param(20, marks=pytest.mark.slow)]
+EXAMPLES = [3, pytest.param(20, marks=pytest.mark.slow)]
 """Valid requests for each operation; half as many are invalid, or have no token."""
 TIMEOUT_S = 30
 LIMIT_S = 300

@@ -313,6 +313,7 @@ class TestUnfinishedBodies:
         await eventually(server.is_idle)
 
 
+@pytest.mark.slow  # TestUnfinishedBodies watches the memory of what one account sends, too
 async def test_large_requests_of_text_use_no_more_memory_than_documented(
     settings: InferenceSettings, neighbours: Neighbours, account: str
 ) -> None:

@@ -17,12 +17,20 @@ TARGETS = {
     "boolean": (samples.boolean, [False, True]),
     "integer": (samples.integer, [1, 2, 3]),
     "value": (samples.value, None),
+    "every-family": (samples.integer, [1, 2, 3]),
 }
-FULLY_SEARCHED = ("integer", "value")
+FULLY_SEARCHED = ("every-family", "value")
 """A classification and a regression for which every family is tried."""
 
 
-@pytest.fixture(scope="module", params=TARGETS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        # The sample model, which many tests start with, is a classification searched as fully.
+        pytest.param(name, marks=[pytest.mark.slow] if name == "every-family" else [])
+        for name in TARGETS
+    ],
+)
 def trained(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Workshop, Manifest]:
