@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -53,7 +54,7 @@ def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: _StderrLogger(),
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -69,6 +70,20 @@ def configure_logging(service: str, *, level: str = "INFO", style: LogFormat = "
         logging.getLogger(library).setLevel(logging.WARNING)
     # The phases of a start and of a stop; at a terminal, `tollgate up` reports them.
     logging.getLogger("uvicorn.error").setLevel("WARNING" if style == "text" else level)
+
+
+class _StderrLogger:
+    """Writes lines to stderr; one that cannot be written, as on a full disk, is lost.
+
+    Logging must never make a request fail.
+    """
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    debug = info = warning = warn = error = critical = exception = fatal = msg
 
 
 def _renderers(style: LogFormat) -> list[Any]:

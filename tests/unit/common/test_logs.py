@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -92,3 +94,14 @@ def test_other_output_is_one_json_object_per_line(capsys: pytest.CaptureFixture[
 
     assert [entry["service"] for entry in entries] == ["auth"] * 3
     assert entries[0]["path"] == HOSTILE
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    configure_logging("auth")
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        structlog.get_logger().info("request_completed")
+        with suppress(OSError):  # what is left in its buffer
+            full.close()
