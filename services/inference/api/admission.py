@@ -54,9 +54,13 @@ class _SharedPool:
         """Take an amount if it fits."""
         if not self.has_room(account, amount, without=without):
             return False
+        self.take(account, amount)
+        return True
+
+    def take(self, account: str, amount: int) -> None:
+        """Take an amount that is known to fit."""
         self.taken += amount
         self._by_account[account] = self._by_account.get(account, 0) + amount
-        return True
 
     def release(self, account: str, amount: int) -> None:
         """Give back an amount."""
@@ -123,20 +127,7 @@ class ConcurrencyLimiter:
         return self._pool.taken
 
     def check(self, account: str, *, kind: Hashable) -> None:
-        """Check that a request of a kind, which is not complete yet, would get a slot now.
-
-        Raises:
-            Saturated: no slot is free for this account.
-        """
-        queue = self._queues.get(kind)
-        if not self._pool.has_room(account, 1) or not (
-            queue is None or self._measured(queue).has_room(account, 1)
-        ):
-            raise _too_many()
-
-    @contextmanager
-    def acquire(self, account: str, *, kind: Hashable) -> Iterator[None]:
-        """Occupy a slot while the block runs.
+        """Check that a slot is free for a request.
 
         Args:
             kind: what takes about as long as the request, such as predictions of one model.
@@ -144,14 +135,24 @@ class ConcurrencyLimiter:
         Raises:
             Saturated: no slot is free for this account.
         """
+        pools, queue = [self._pool], self._queues.get(kind)
+        if queue is not None:
+            room = queue.room(self._clock(), within_s=self._max_wait_s)
+            queue.pool.total = min(self._pool.total, room)
+            pools.append(queue.pool)
+        if not all(pool.has_room(account, 1) for pool in pools):
+            raise Saturated("Too many predictions in progress; retry in 1 s.")
+
+    @contextmanager
+    def acquire(self, account: str, *, kind: Hashable) -> Iterator[None]:
+        """Occupy a slot while the block runs; arguments and errors are those of `check`."""
+        self.check(account, kind=kind)
         queue = self._queues.get(kind)
         if queue is None:
             queue = self._queues[kind] = _Queue(self._clock())
-        pools = (self._measured(queue), self._pool)
-        if not all(pool.has_room(account, 1) for pool in pools):
-            raise _too_many()
+        pools = (queue.pool, self._pool)
         for pool in pools:
-            pool.acquire(account, 1)
+            pool.take(account, 1)
         try:
             yield
         finally:
@@ -160,17 +161,6 @@ class ConcurrencyLimiter:
             queue.note_end(self._clock())
             if not queue.pool.taken:
                 del self._queues[kind]
-
-    def _measured(self, queue: _Queue) -> _SharedPool:
-        """Return the capacity for the requests of one kind, at their present pace."""
-        queue.pool.total = min(
-            self._pool.total, queue.room(self._clock(), within_s=self._max_wait_s)
-        )
-        return queue.pool
-
-
-def _too_many() -> Saturated:
-    return Saturated("Too many predictions in progress; retry in 1 s.")
 
 
 class FairSlots:

@@ -83,6 +83,16 @@ class TestConcurrencyLimiter:
         with limiter.acquire("b", kind=KIND):
             assert limiter.taken == 1
 
+    def test_nothing_is_kept_of_refused_requests_for_other_models(self) -> None:
+        limiter = ConcurrencyLimiter(1)
+
+        with limiter.acquire("a", kind=KIND):
+            for number in range(100):
+                with pytest.raises(Saturated), limiter.acquire("b", kind=("load", str(number))):
+                    pass
+
+        assert limiter._queues == {}
+
     def test_a_slot_is_released_after_an_error(self) -> None:
         limiter = ConcurrencyLimiter(4)
 
@@ -132,6 +142,14 @@ class Flood:
             self._running.popleft()[1].close()
 
 
+def flooded(account: str, *, per_s: float) -> Flood:
+    """Return a flood whose pace is known."""
+    flood = Flood()
+    flood.fill(account)
+    flood.answer(500, per_s=per_s)
+    return flood
+
+
 class TestQueue:
     def test_is_no_longer_than_can_be_answered_in_time(self) -> None:
         flood = Flood()
@@ -145,18 +163,14 @@ class TestQueue:
         assert flood.in_progress("b") == pytest.approx(66, abs=2)
 
     def test_refuses_before_a_request_is_complete(self) -> None:
-        flood = Flood()
-        flood.fill("greedy")
-        flood.answer(500, per_s=50)
+        flood = flooded("greedy", per_s=50)
 
         with pytest.raises(Saturated):
             flood.limiter.check("greedy", kind=KIND)
         flood.limiter.check("modest", kind=KIND)
 
     def test_of_a_slow_model_does_not_shorten_that_of_another(self) -> None:
-        flood = Flood()
-        flood.fill("a")
-        flood.answer(500, per_s=1)
+        flood = flooded("a", per_s=1)
 
         with pytest.raises(Saturated):
             flood.limiter.check("a", kind=KIND)
@@ -173,9 +187,7 @@ class TestQueue:
         assert flood.in_progress("a") == MIN_IN_PROGRESS // 2
 
     def test_follows_the_pace(self) -> None:
-        flood = Flood()
-        flood.fill("a")
-        flood.answer(500, per_s=10)
+        flood = flooded("a", per_s=10)
         slow = flood.in_progress("a")
 
         flood.answer(2_000, per_s=1_000)
