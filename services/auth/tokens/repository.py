@@ -49,47 +49,42 @@ class LockedUser(NamedTuple):
 
 
 # Statements of a log-in. They are built once, because building one takes longer than sending it.
-# They select few columns, because the driver spends most of its time on the columns' descriptions.
-_USERS = cast(Table, User.__table__)
-_OF_KEYS = LoginFailures.key_sha256.in_([bindparam(name) for name in LoginKeys._fields])
+# They select few columns, because the driver spends most of its time on the columns' descriptions,
+# and from tables, because a session takes longer to read the models' attributes.
+_users = cast(Table, User.__table__).c
+_counts = cast(Table, LoginFailures.__table__).c
+_known = cast(Table, KnownAddress.__table__).c
+_OF_KEYS = _counts.email_sha256.in_([bindparam(name) for name in LoginKeys._fields])
 _FAILURES = (
-    select(LoginFailures.key_sha256, LoginFailures.failures, LoginFailures.window_ends_at)
+    select(_counts.email_sha256, _counts.failures, _counts.window_ends_at)
     .where(_OF_KEYS)
-    .order_by(LoginFailures.key_sha256)
+    .order_by(_counts.email_sha256)
 )
 _LOCKED_FAILURES = _FAILURES.with_for_update()
-_LAST_LOGIN = select(KnownAddress.last_login_at).where(
-    KnownAddress.pair_sha256 == bindparam("pair"), KnownAddress.last_login_at >= bindparam("since")
+_OF_ADDRESS = (_known.pair_sha256 == bindparam("pair")) & (
+    _known.last_login_at >= bindparam("since")
 )
+_LAST_LOGIN = select(_known.last_login_at).where(_OF_ADDRESS)
 _ADD_FAMILY = insert(cast(Table, RefreshFamily.__table__))
-
-
 _LOGIN_PARTS: list[Any] = [
-    select(User.id, User.email, User.password_hash, User.disabled_at, null()).where(
-        or_(User.email == bindparam("email"), User.folded_email == bindparam("folded"))
+    select(_users.id, _users.email, _users.password_hash, _users.disabled_at, null()).where(
+        or_(_users.email == bindparam("email"), _users.folded_email == bindparam("folded"))
     ),
-    select(
-        LoginFailures.key_sha256,
-        null(),
-        null(),
-        LoginFailures.window_ends_at,
-        LoginFailures.failures,
-    ).where(_OF_KEYS),
-    select(KnownAddress.pair_sha256, null(), null(), KnownAddress.last_login_at, null()).where(
-        KnownAddress.pair_sha256 == bindparam("pair"),
-        KnownAddress.last_login_at >= bindparam("since"),
+    select(_counts.email_sha256, null(), null(), _counts.window_ends_at, _counts.failures).where(
+        _OF_KEYS
     ),
+    select(_known.pair_sha256, null(), null(), _known.last_login_at, null()).where(_OF_ADDRESS),
 ]
 _LOGIN = union_all(*_LOGIN_PARTS)
 _LOCKED_LOGIN = (
     select(
-        LoginFailures.key_sha256,
-        LoginFailures.failures,
-        LoginFailures.window_ends_at,
-        *(_USERS.c[name] for name in LockedUser._fields),
+        _counts.email_sha256,
+        _counts.failures,
+        _counts.window_ends_at,
+        *(_users[name] for name in LockedUser._fields),
     )
-    .select_from(_USERS.outerjoin(LoginFailures.__table__, _OF_KEYS))
-    .where(_USERS.c.id == bindparam("user_id"))
+    .select_from(User.__table__.outerjoin(LoginFailures.__table__, _OF_KEYS))
+    .where(_users.id == bindparam("user_id"))
     .with_for_update()
 )
 
