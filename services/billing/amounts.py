@@ -22,6 +22,9 @@ from sqlalchemy import (
     or_,
     select,
 )
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 _BASE = 2**63
 _LARGEST = _BASE - 1
@@ -86,10 +89,7 @@ def differ(one: tuple[Any, Any], other: tuple[Any, Any]) -> ColumnElement[bool]:
 # -- exact sums of many rows ---------------------------------------------------------------------
 
 _WEIGHTS = (0, 32, 63, 95)
-"""The weights of an exact integer's parts, as powers of two.
-
-Each column is summed in two parts, which 2³¹ rows cannot overflow.
-"""
+"""The weights of an exact integer's parts, as powers of two; each column is summed in halves."""
 
 
 class Exact(NamedTuple):
@@ -153,9 +153,47 @@ def differing(sums: Subquery, *names: str) -> Select[Any]:
 
 
 def halves(column: Any) -> tuple[Any, Any]:
-    """Return the lower and the upper half of an integer column, whose sums fit into 64 bits."""
-    upper, lower = _divided(column, 2 ** _WEIGHTS[1])
-    return lower, upper
+    """Return an integer column as two halves, whose sums over 2³¹ rows are exact.
+
+    MySQL's sums are decimals of any size, so there the lower half is all of the column.
+    """
+    return _LowerHalf(column), _UpperHalf(column)
+
+
+class _LowerHalf(FunctionElement[int]):
+    type = BigInteger()
+    inherit_cache = True
+
+
+class _UpperHalf(FunctionElement[int]):
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(_LowerHalf)
+def _lower_half(half: _LowerHalf, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = half.clauses
+    _, lower = _divided(column, 2 ** _WEIGHTS[1])
+    return f"({compiler.process(lower, **options)})"
+
+
+@compiles(_UpperHalf)
+def _upper_half(half: _UpperHalf, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = half.clauses
+    upper, _ = _divided(column, 2 ** _WEIGHTS[1])
+    return f"({compiler.process(upper, **options)})"
+
+
+@compiles(_LowerHalf, "mysql")
+def _whole(half: _LowerHalf, compiler: SQLCompiler, **options: Any) -> str:
+    (column,) = half.clauses
+    # As a decimal, the least 64-bit integer can be negated.
+    return f"CAST({compiler.process(column, **options)} AS DECIMAL(19))"
+
+
+@compiles(_UpperHalf, "mysql")
+def _nothing(half: _UpperHalf, compiler: SQLCompiler, **options: Any) -> str:
+    return "0"
 
 
 def totals(column: Any, *, on_mysql: bool) -> list[ColumnElement[Any]]:
