@@ -15,7 +15,7 @@ from services.billing.usage.billed import BilledEvent, read_billed
 from services.billing.usage.export_formats import Exported, ExportFormat
 from services.common.db.database import Database
 
-PAGE_ROWS = 2000
+PAGE_ROWS = 5000
 """Rows that are read at once; their connection is free again while they are sent."""
 
 ListPage = Callable[..., Awaitable[list[BilledEvent]]]
