@@ -107,7 +107,7 @@ class Exact(NamedTuple):
 
     def total(self) -> "Exact":
         """Return the sum over the rows of a group."""
-        return Exact(tuple(func.sum(part) for part in self.parts))
+        return Exact(tuple(part if part is _ZERO else _Total(part) for part in self.parts))
 
     def value(self) -> int:
         """Return the integer made of a row's parts; MySQL's are decimals."""
@@ -115,7 +115,8 @@ class Exact(NamedTuple):
         return sum(int(part) << weight for part, weight in pairs)
 
 
-NOTHING = Exact((_sql(0),) * len(_WEIGHTS))
+_ZERO = _sql(0)
+NOTHING = Exact((_ZERO,) * len(_WEIGHTS))
 
 
 def exact(low: Any, *, high: Any = None) -> Exact:
@@ -170,6 +171,13 @@ class _UpperHalf(FunctionElement[int]):
     inherit_cache = True
 
 
+class _Total(FunctionElement[int]):
+    """The sum of a part over a group, which takes no time where the part is always zero."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
 @compiles(_LowerHalf)
 def _lower_half(half: _LowerHalf, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = half.clauses
@@ -194,6 +202,17 @@ def _whole(half: _LowerHalf, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(_UpperHalf, "mysql")
 def _nothing(half: _UpperHalf, compiler: SQLCompiler, **options: Any) -> str:
     return "0"
+
+
+@compiles(_Total)
+def _total(total: _Total, compiler: SQLCompiler, **options: Any) -> str:
+    return f"sum({compiler.process(total.clauses, **options)})"
+
+
+@compiles(_Total, "mysql")
+def _total_on_mysql(total: _Total, compiler: SQLCompiler, **options: Any) -> str:
+    (part,) = total.clauses
+    return "0" if isinstance(part, _UpperHalf) else _total(total, compiler, **options)
 
 
 def totals(column: Any, *, on_mysql: bool) -> list[ColumnElement[Any]]:

@@ -25,7 +25,7 @@ from services.console.usage.figures import daily, month_of
 
 router = new_router(prefix="/admin/accounts", tag="administration")
 
-_PAGE = 25
+_PAGE = 20
 _EVENTS = 8
 _PLAN = ("plan", "effective_from")
 _CREDIT = ("amount", "currency", "reason")
