@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from services.common.http.pages import page_headers
 from services.console.design.assets import icon, script, style
+from services.console.design.breaking import breakable
 from services.console.design.charts import bar_chart, diverging_bars, sparkline_path
 from services.console.design.locales import choose_locale, filters
 from services.console.sessions.flashes import Flash, delete_flash, read_flash
@@ -47,7 +48,7 @@ def templates() -> Environment:
         "diverging_bars": diverging_bars,
         "sparkline_path": sparkline_path,
     }
-    environment.filters |= filters()
+    environment.filters |= filters() | {"breakable": breakable}
     return environment
 
 

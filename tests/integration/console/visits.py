@@ -132,7 +132,7 @@ def path_of(answer: httpx.Response) -> str:
 
 def text_of(answer: httpx.Response) -> str:
     """Return what a page says, without its markup."""
-    body = re.sub(r"(?s)<head>.*?</head>", "", answer.text)
+    body = re.sub(r"(?s)<head>.*?</head>|<wbr>", "", answer.text)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 

@@ -41,7 +41,7 @@ class TestSearch:
         found = await visit(administrator, f"/admin/accounts?q={email[:16].upper()}")
         nobody = await visit(administrator, "/admin/accounts?q=nobody-has-this")
 
-        assert email in found.text
+        assert email in text_of(found)
         assert "Nobody found" in nobody.text
 
     async def test_an_account_id_leads_to_its_page(self, administrator: AsyncClient) -> None:
