@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func
 
-from services.billing.amounts import exact, labelled
+from services.billing.amounts import Exact, exact, labelled
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageMonth, UsageVersion
 from services.billing.usage.sums import Sums
 
@@ -13,12 +13,19 @@ def exact_sums(
     model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent],
 ) -> list[ColumnElement[Any]]:
     """Return the sums of a group's rows or events, by the names of `Sums`."""
-    requests = func.count() if issubclass(model, UsageEvent) else func.sum(model.requests)
     return [
-        *exact(requests).named("requests"),
+        *_requests(model).named("requests"),
         *exact(model.rows).total().named("rows"),
         *exact(model.amount_low, high=model.amount_high).total().named("amount"),
     ]
+
+
+def _requests(
+    model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent],
+) -> Exact:
+    if issubclass(model, UsageEvent):
+        return exact(func.count())
+    return exact(model.requests).total()
 
 
 def negated_event_sums() -> list[ColumnElement[Any]]:
