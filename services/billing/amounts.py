@@ -179,17 +179,12 @@ class _Total(FunctionElement[int]):
 
 
 @compiles(_LowerHalf)
-def _lower_half(half: _LowerHalf, compiler: SQLCompiler, **options: Any) -> str:
-    (column,) = half.clauses
-    _, lower = _divided(column, 2 ** _WEIGHTS[1])
-    return f"({compiler.process(lower, **options)})"
-
-
 @compiles(_UpperHalf)
-def _upper_half(half: _UpperHalf, compiler: SQLCompiler, **options: Any) -> str:
+def _half(half: _LowerHalf | _UpperHalf, compiler: SQLCompiler, **options: Any) -> str:
     (column,) = half.clauses
-    upper, _ = _divided(column, 2 ** _WEIGHTS[1])
-    return f"({compiler.process(upper, **options)})"
+    upper, lower = _divided(column, 2 ** _WEIGHTS[1])
+    part = upper if isinstance(half, _UpperHalf) else lower
+    return f"({compiler.process(part, **options)})"
 
 
 @compiles(_LowerHalf, "mysql")

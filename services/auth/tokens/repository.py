@@ -51,40 +51,40 @@ class LockedUser(NamedTuple):
 # Statements of a log-in. They are built once, because building one takes longer than sending it.
 # They select few columns, because the driver spends most of its time on the columns' descriptions,
 # and from tables, because a session takes longer to read the models' attributes.
-_users = cast(Table, User.__table__).c
-_counts = cast(Table, LoginFailures.__table__).c
-_known = cast(Table, KnownAddress.__table__).c
-_OF_KEYS = _counts.email_sha256.in_([bindparam(name) for name in LoginKeys._fields])
+_USERS = cast(Table, User.__table__).c
+_COUNTS = cast(Table, LoginFailures.__table__).c
+_KNOWN = cast(Table, KnownAddress.__table__).c
+_OF_KEYS = _COUNTS.email_sha256.in_([bindparam(name) for name in LoginKeys._fields])
 _FAILURES = (
-    select(_counts.email_sha256, _counts.failures, _counts.window_ends_at)
+    select(_COUNTS.email_sha256, _COUNTS.failures, _COUNTS.window_ends_at)
     .where(_OF_KEYS)
-    .order_by(_counts.email_sha256)
+    .order_by(_COUNTS.email_sha256)
 )
 _LOCKED_FAILURES = _FAILURES.with_for_update()
-_OF_ADDRESS = (_known.pair_sha256 == bindparam("pair")) & (
-    _known.last_login_at >= bindparam("since")
+_OF_ADDRESS = (_KNOWN.pair_sha256 == bindparam("pair")) & (
+    _KNOWN.last_login_at >= bindparam("since")
 )
-_LAST_LOGIN = select(_known.last_login_at).where(_OF_ADDRESS)
+_LAST_LOGIN = select(_KNOWN.last_login_at).where(_OF_ADDRESS)
 _ADD_FAMILY = insert(cast(Table, RefreshFamily.__table__))
 _LOGIN_PARTS: list[Any] = [
-    select(_users.id, _users.email, _users.password_hash, _users.disabled_at, null()).where(
-        or_(_users.email == bindparam("email"), _users.folded_email == bindparam("folded"))
+    select(_USERS.id, _USERS.email, _USERS.password_hash, _USERS.disabled_at, null()).where(
+        or_(_USERS.email == bindparam("email"), _USERS.folded_email == bindparam("folded"))
     ),
-    select(_counts.email_sha256, null(), null(), _counts.window_ends_at, _counts.failures).where(
+    select(_COUNTS.email_sha256, null(), null(), _COUNTS.window_ends_at, _COUNTS.failures).where(
         _OF_KEYS
     ),
-    select(_known.pair_sha256, null(), null(), _known.last_login_at, null()).where(_OF_ADDRESS),
+    select(_KNOWN.pair_sha256, null(), null(), _KNOWN.last_login_at, null()).where(_OF_ADDRESS),
 ]
 _LOGIN = union_all(*_LOGIN_PARTS)
 _LOCKED_LOGIN = (
     select(
-        _counts.email_sha256,
-        _counts.failures,
-        _counts.window_ends_at,
-        *(_users[name] for name in LockedUser._fields),
+        _COUNTS.email_sha256,
+        _COUNTS.failures,
+        _COUNTS.window_ends_at,
+        *(_USERS[name] for name in LockedUser._fields),
     )
     .select_from(User.__table__.outerjoin(LoginFailures.__table__, _OF_KEYS))
-    .where(_users.id == bindparam("user_id"))
+    .where(_USERS.id == bindparam("user_id"))
     .with_for_update()
 )
 

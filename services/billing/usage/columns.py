@@ -9,9 +9,10 @@ from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, Usage
 from services.billing.usage.sums import Sums
 
 
-def exact_sums(
-    model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent],
-) -> list[ColumnElement[Any]]:
+Counted = type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent]
+
+
+def exact_sums(model: Counted) -> list[ColumnElement[Any]]:
     """Return the sums of a group's rows or events, by the names of `Sums`."""
     return [
         *_requests(model).named("requests"),
@@ -20,9 +21,7 @@ def exact_sums(
     ]
 
 
-def _requests(
-    model: type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent],
-) -> Exact:
+def _requests(model: Counted) -> Exact:
     if issubclass(model, UsageEvent):
         return exact(func.count())
     return exact(model.requests).total()
