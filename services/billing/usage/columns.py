@@ -8,7 +8,6 @@ from services.billing.amounts import Exact, exact, labelled
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageMonth, UsageVersion
 from services.billing.usage.sums import Sums
 
-
 Counted = type[UsageHour | UsageBreakdown | UsageVersion | UsageEvent]
 
 
