@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
-from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -27,6 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
+    AsyncEngine,
     AsyncSession,
     async_sessionmaker,
 )
@@ -71,38 +71,25 @@ class Database:
         self, url: str, *, deadline_s: float = DEADLINE_S, tracing: "Tracing | None" = None
     ) -> None:
         self.deadline_s = deadline_s
-        sqlite = make_url(url).get_backend_name() == "sqlite"
-        options: dict[str, Any] = (
-            {}
-            if sqlite
-            else {
-                "isolation_level": "READ COMMITTED",
-                "pool_size": 10,
-                "max_overflow": 0,
-                "pool_timeout": _POOL_SHARE * deadline_s,
-                "pool_recycle": 280,  # below every managed MySQL's idle timeout
-                "pool_reset_on_return": None,
-            }
-        )
-        self.engine = new_engine(
-            url,
-            sqlite={"timeout": deadline_s},
-            mysql={
-                "charset": "utf8mb4",
-                "connect_timeout": 3,
-                "init_command": _mysql_session(deadline_s),
-            },
-            hide_parameters=True,
-            **options,
-        )
+        if make_url(url).get_backend_name() == "sqlite":
+            self.engine = new_engine(
+                url, sqlite={"timeout": deadline_s}, mysql={}, hide_parameters=True
+            )
+            self._reader = self.engine.execution_options(tollgate_read_only=True)
+            self.engines = [self.engine]
+        else:
+            self.engine = _mysql_engine(url, deadline_s, isolation_level="READ COMMITTED")
+            # Each statement sees what is committed then, so a transaction would add nothing to
+            # reads but a round trip for its end.
+            self._reader = _mysql_engine(
+                url, deadline_s, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
+            )
+            self.engines = [self.engine, self._reader]
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
-        self._reader = self.engine.execution_options(tollgate_read_only=True)
         self._read_only = async_sessionmaker(self._reader, expire_on_commit=False)
-        if not sqlite:
-            spare_round_trips(self.engine)
-            event.listen(self.engine.sync_engine, "handle_error", _drop_read_only)
         if tracing is not None:
-            trace_statements(self.engine.sync_engine, tracing)
+            for engine in self.engines:
+                trace_statements(engine.sync_engine, tracing)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -117,19 +104,23 @@ class Database:
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
-        """Run a read-only unit of work; on SQLite it does not wait for writers."""
-        async with self._bounded(), self._read_only.begin() as session:
+        """Run a read-only unit of work; on SQLite it does not wait for writers.
+
+        Each statement sees what is committed when it begins.
+        """
+        async with self._bounded(), self._read_only() as session:
             yield session
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
         """Run a read-only unit of work without a session, which would double the time of one
         statement."""
-        async with self._bounded(), self._reader.begin() as connection:
+        async with self._bounded(), self._reader.connect() as connection:
             yield connection
 
     async def close(self) -> None:
-        await self.engine.dispose()
+        for engine in self.engines:
+            await engine.dispose()
 
     @asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:
@@ -154,6 +145,27 @@ def translated_errors() -> Iterator[None]:
         if _is_lost_race(error):
             raise LostRace() from error
         raise Unavailable("The database is unavailable; retry in 1 s.") from error
+
+
+def _mysql_engine(url: str, deadline_s: float, **options: Any) -> AsyncEngine:
+    engine = new_engine(
+        url,
+        sqlite={},
+        mysql={
+            "charset": "utf8mb4",
+            "connect_timeout": 3,
+            "init_command": _mysql_session(deadline_s),
+        },
+        hide_parameters=True,
+        pool_size=10,
+        max_overflow=0,
+        pool_timeout=_POOL_SHARE * deadline_s,
+        pool_recycle=280,  # below every managed MySQL's idle timeout
+        pool_reset_on_return=None,
+        **options,
+    )
+    spare_round_trips(engine)
+    return engine
 
 
 def _mysql_session(deadline_s: float) -> str:

@@ -6,13 +6,13 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import delete
 
+from harness.statements import noted_statements
 from services.auth.clients import repository
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.clients.reader import ClientReader
 from services.auth.models import Client
 from services.common.db.database import Database
 from services.common.errors import Unavailable
-from tests.integration.auth.test_statements import noting_statements
 
 IDS = ["first", "second", "third"]
 
@@ -30,7 +30,7 @@ async def reader(database: Database) -> ClientReader:
 async def test_requests_that_arrive_together_cost_one_statement(
     reader: ClientReader, app: FastAPI
 ) -> None:
-    with noting_statements(app) as noted:
+    with noted_statements(app.state.database) as noted:
         found = await asyncio.gather(*(reader.read(each) for each in [*IDS, "other", *IDS, "ä"]))
 
     assert [client and client.client_id for client in found] == [*IDS, None, *IDS, None]

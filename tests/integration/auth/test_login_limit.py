@@ -366,7 +366,8 @@ async def test_a_burst_is_refused_without_using_the_database_and_probes_still_wo
     narrow = open_app(password_threads=1, password_queue=3, password_memory_kib=MEMORY_KIB)
     async with narrow as app, browse(app) as client:
         transactions: list[object] = []
-        event.listen(app.state.database.engine.sync_engine, "begin", transactions.append)
+        for engine in app.state.database.engines:
+            event.listen(engine.sync_engine, "begin", transactions.append)
         burst = asyncio.gather(*(client.post("/token", data=form) for _ in range(40)))
         probe = await client.get("/readyz")
         statuses = Counter(answer.status_code for answer in await burst)

@@ -5,8 +5,8 @@ from contextvars import ContextVar
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import event
 
+from harness.statements import noted_statements
 from tests.integration.auth.conftest import ADA, PASSWORD, LogIn, OpenApp, browse
 
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
@@ -53,27 +53,15 @@ class TestMailLimits:
     ) -> None:
         async with open_app(registration="verify") as verifying, browse(verifying) as client:
             costs = []
-            engine = verifying.state.database.engine.sync_engine
             for email in (ADA, "nobody@example.com"):
-                seen: list[str] = []
-
-                def note(
-                    _connection: object,
-                    _cursor: object,
-                    statement: str,
-                    *_: object,
-                    seen: list[str] = seen,
-                ) -> None:
-                    if current_request.get() is not None:
-                        seen.append(statement)
-
-                event.listen(engine, "before_cursor_execute", note)
-                reset = current_request.set("reset")
-                await self.request(client, email)
-                await client.post("/register", json={"email": email, "password": PASSWORD})
-                current_request.reset(reset)
-                event.remove(engine, "before_cursor_execute", note)
-                costs.append(seen)
+                with noted_statements(
+                    verifying.state.database, lambda _: current_request.get() is not None
+                ) as noted:
+                    reset = current_request.set("reset")
+                    await self.request(client, email)
+                    await client.post("/register", json={"email": email, "password": PASSWORD})
+                    current_request.reset(reset)
+                costs.append([statement.sql for statement in noted])
 
         assert costs[0] == costs[1]
         assert len(costs[0]) >= 4

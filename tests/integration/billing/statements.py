@@ -1,19 +1,12 @@
 """What the database does for a call: the statements, and on MySQL how it reads their tables."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import NamedTuple
 
-from sqlalchemy import event, text
+from sqlalchemy import text
 
+from harness.statements import Statement, noted_statements
 from services.common.db.database import Database
-
-
-class Statement(NamedTuple):
-    """A statement as the driver got it."""
-
-    sql: str
-    parameters: Any
 
 
 class Access(NamedTuple):
@@ -25,21 +18,9 @@ class Access(NamedTuple):
     extra: str
 
 
-@asynccontextmanager
-async def recorded(database: Database) -> AsyncIterator[list[Statement]]:
+def recorded(database: Database) -> AbstractContextManager[list[Statement]]:
     """Record the statements that name a usage event's table."""
-    statements: list[Statement] = []
-
-    def note(_c: Any, _cursor: Any, sql: str, parameters: Any, _x: Any, _many: bool) -> None:
-        if "usage_events" in sql:
-            statements.append(Statement(sql, parameters))
-
-    engine = database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield statements
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    return noted_statements(database, lambda statement: "usage_events" in statement.sql)
 
 
 async def accesses(database: Database, statements: list[Statement]) -> list[Access]:

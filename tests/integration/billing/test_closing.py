@@ -72,7 +72,7 @@ class TestRun:
     async def test_what_is_posted_is_counted_and_added_up_once(self, database: Database) -> None:
         await use(database, 1, 2)
 
-        async with recorded(database) as statements:
+        with recorded(database) as statements:
             await close(database)
 
         of_the_month = [each for each in statements if "event_reversals" not in each.sql]

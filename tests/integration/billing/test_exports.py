@@ -125,7 +125,7 @@ class TestCsv:
         late = [event(time=time, id=f"late{n}") for n, time in enumerate(times)]
         await deliver(client, service, [*late, event(time=START, account=BOB, id="bob")])
 
-        async with recorded(database) as statements:
+        with recorded(database) as statements:
             rows = read_csv(await export(client, ada, period=f"{now:%Y-%m}"))
 
         assert [row["id"] for row in rows] == [f"late{n}" for n in (5, 6, 2, 3, 4, 0, 1)]

@@ -72,7 +72,7 @@ async def test_a_preview_reads_late_events_alone_one_by_one(database: Database) 
     await use(database, *range(500), now=DURING)
     await use(database, 1, 2, time=early, now=DURING)
 
-    async with recorded(database) as statements:
+    with recorded(database) as statements:
         before = await preview(database)
 
     assert [line.requests for line in before.lines] == [502]

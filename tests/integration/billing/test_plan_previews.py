@@ -109,7 +109,7 @@ async def test_a_price_for_all_models_reads_no_events(
 ) -> None:
     await use(database, 1, 2, 3)
 
-    async with recorded(database) as statements:
+    with recorded(database) as statements:
         for asked in (DOUBLED, TIERED):
             body = {"plan": asked, "period": PERIOD}
             answer = await client.post("/plans/preview", headers=admin, json=body)
@@ -129,7 +129,7 @@ async def test_other_months_are_not_read(
     await use(database, 1, 1)
     await use(database, 4, time=DURING - timedelta(days=30), now=DURING + timedelta(seconds=1))
 
-    async with recorded(database) as statements:
+    with recorded(database) as statements:
         response = await client.post(
             "/plans/preview",
             headers=admin,

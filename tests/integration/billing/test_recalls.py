@@ -129,7 +129,7 @@ class TestManyEvents:
             if n % 5:
                 each["data"]["version"] = GOOD
         await take(books, events)
-        async with recorded(books) as statements:
+        with recorded(books) as statements:
             await recall(books)
 
         assert await money(books) == (85, 0)
@@ -193,10 +193,11 @@ class TestManyEvents:
         for account in (ADA, BOB):
             await use(database, *range(1, 1001), account=account)
         window = selecting.Window(ADA, "wine", VERSION)
-        async with recorded(database) as statements, database.snapshot() as session:
-            events, reached = await selecting.list_next(session, window, after=None, limit=10)
-            statements.clear()
-            await selecting.list_next(session, window, after=reached, limit=10)
+        with recorded(database) as statements:
+            async with database.snapshot() as session:
+                events, reached = await selecting.list_next(session, window, after=None, limit=10)
+                statements.clear()
+                await selecting.list_next(session, window, after=reached, limit=10)
 
         assert len(events) == 10
         for access in await accesses(database, statements):

@@ -78,7 +78,7 @@ async def test_it_agrees_with_the_usage_of_each_account(
 async def test_it_reads_no_events(client: AsyncClient, admin: Headers, database: Database) -> None:
     await use(database, 1)
 
-    async with recorded(database) as statements:
+    with recorded(database) as statements:
         answer = await client.get("/usage/accounts", params={"account": ADA}, headers=admin)
 
     assert answer.status_code == 200

@@ -1,13 +1,12 @@
 """Verify reads all events once; what follows from that finds the same as a look at each of them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, func, literal, select, update
+from sqlalchemy import delete, func, literal, select, update
 
+from harness.statements import Statement, noted_statements
 from harness.usage_events import BOB, Json
 from services.billing.archives.reading import NO_ARCHIVES, Archives
 from services.billing.database import long_snapshot
@@ -56,25 +55,9 @@ async def books(database: Database, october: list[Json]) -> Database:
     return database
 
 
-@contextmanager
-def statements(database: Database) -> Iterator[list[str]]:
-    """Note the SQL that is executed inside the block."""
-    noted: list[str] = []
-
-    def note(*arguments: Any) -> None:
-        noted.append(arguments[2])
-
-    engine = database.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield noted
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-
-
-def groupings(noted: list[str]) -> list[str]:
+def groupings(noted: list[Statement]) -> list[str]:
     """Return the statements that group all events: by month, or by ledger entry."""
-    plain = (each.replace("`", "") for each in noted)
+    plain = (each.sql.replace("`", "") for each in noted)
     months = "GROUP BY usage_events.account, usage_events.period"
     entries = "GROUP BY usage_events.entry_id"
     return [
@@ -94,7 +77,7 @@ async def test_consistent_books_are_read_once(books: Database, archives: Archive
         if archived:
             await archive_month(books, archives)
 
-        with statements(books) as noted:
+        with noted_statements(books) as noted:
             assert await verify(books, archives) == []
 
         # SQLite has no fingerprints, so there the ledger is always compared entry by entry.

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiomysql
 import pymysql
 import pytest
 from sqlalchemy import text
@@ -47,23 +48,30 @@ async def connection_id(database: Database) -> int:
         return int(await session.scalar(_ID) or 0)
 
 
-async def test_a_unit_of_work_costs_a_round_trip_for_each_statement_and_its_end(
-    database: Database,
+async def test_a_unit_of_work_costs_a_round_trip_for_each_statement_and_its_commit(
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with database.engine.connect() as connection:
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-    send, sent = driver._execute_command, []
+    async def change() -> None:
+        async with database.transaction() as session:
+            await session.scalar(_ID)
 
-    async def recorded(command: int, sql: object) -> None:
+    await connection_id(database)
+    await change()
+    send, sent = aiomysql.Connection._execute_command, []
+
+    async def recorded(connection: object, command: int, sql: object) -> None:
         sent.append(sql)
-        await send(command, sql)
+        await send(connection, command, sql)
 
-    driver._execute_command = recorded
+    monkeypatch.setattr(aiomysql.Connection, "_execute_command", recorded)
+    await change()
+    assert sent == [b"SELECT CONNECTION_ID()", "COMMIT"]
+
+    sent.clear()
     await connection_id(database)
     async with database.connection() as connection:
         await connection.execute(_ID)
-
-    assert sent == [b"SELECT CONNECTION_ID()", "COMMIT"] * 2
+    assert sent == [b"SELECT CONNECTION_ID()"] * 2
 
 
 async def test_a_connection_that_the_server_has_closed_is_replaced(

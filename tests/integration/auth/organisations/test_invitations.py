@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
-from sqlalchemy import event, update
+from sqlalchemy import update
 
+from harness.statements import noted_statements
 from harness.waiting import eventually_async
 from services.auth.mail.queue import Kind, queue_mail
 from services.auth.models import Invitation, OneTimeLink, QueuedMail
@@ -235,25 +236,18 @@ class TestSecrecy:
         self, client: AsyncClient, ada: Person, organisation: str, secret_app: FastAPI
     ) -> None:
         bob = await sign_up(client, BOB)
-        statements: list[list[str]] = []
-        answers = []
-
-        def note(_c: object, _r: object, statement: str, *_: object) -> None:
-            statements[-1].append(statement)
-
-        engine = secret_app.state.database.engine.sync_engine
+        statements, answers = [], []
         async with browse(secret_app) as secretive:
             for email in (BOB, EVE):
-                statements.append([])
-                event.listen(engine, "before_cursor_execute", note)
-                answers.append(
-                    await secretive.put(
-                        f"/organisations/{organisation}/members",
-                        json={"email": email, "role": "viewer"},
-                        headers=ada.headers,
+                with noted_statements(secret_app.state.database) as noted:
+                    answers.append(
+                        await secretive.put(
+                            f"/organisations/{organisation}/members",
+                            json={"email": email, "role": "viewer"},
+                            headers=ada.headers,
+                        )
                     )
-                )
-                event.remove(engine, "before_cursor_execute", note)
+                statements.append([statement.sql for statement in noted])
 
         assert [answer.status_code for answer in answers] == [202, 202]
         assert [set(answer.json()) for answer in answers] == [set(answers[0].json())] * 2
