@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from services.billing.amounts import join
-from services.billing.csv_text import csv_lines
+from services.billing.csv_text import csv_columns, csv_lines
 from services.billing.usage.billed import BilledEvent
 from services.billing.usage.focus import FOCUS_COLUMNS, new_focus_row
 from services.common.contracts import format_amount
@@ -63,31 +63,24 @@ class CsvWriter:
     """Writes CSV in which no spreadsheet sees a formula."""
 
     def __init__(self, exported: Exported) -> None:
-        self._exported = exported
+        self._constant = {
+            "account": exported.account,
+            "currency": exported.currency,
+            "invoice": exported.invoice or "",
+        }
 
     def begin(self) -> bytes:
         return csv_lines([COLUMNS]).encode()
 
     def write(self, events: Sequence[BilledEvent]) -> bytes:
-        account, _, currency, invoice, _ = self._exported
-        return csv_lines(
-            (
-                event.time,
-                event.id,
-                account,
-                event.model,
-                event.version,
-                event.rows,
-                event.client_id,
-                event.api_key,
-                event.tags,
-                amount_text(event.amount_high, event.amount_low),
-                currency,
-                event.price_id,
-                invoice,
-            )
-            for event in events
-        ).encode()
+        if not events:
+            return b""
+        columns: dict[str, Sequence[str]] = {
+            name: [value] * len(events) for name, value in self._constant.items()
+        }
+        columns.update(zip(BilledEvent._fields, zip(*events, strict=True), strict=True))
+        columns["amount"] = [*map(amount_text, columns["amount_high"], columns["amount_low"])]
+        return csv_columns(columns[name] for name in COLUMNS).encode()
 
     def end(self) -> bytes:
         return b""

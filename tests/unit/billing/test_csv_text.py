@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.billing.csv_text import csv_lines, harmless
+from services.billing.csv_text import csv_columns, csv_lines, harmless
 from services.common.contracts import MAX_SUM, format_amount
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -38,3 +38,8 @@ def test_every_cell_can_be_read_back(rows: list[tuple[str, int, None]]) -> None:
 
     read = list(csv.reader(io.StringIO(lines, newline="")))
     assert read == [[harmless(text), str(number), ""] for text, number, _ in rows]
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.sampled_from(["wine", "=1", "-1"])), min_size=1))
+def test_columns_become_the_lines_of_their_rows(rows: list[tuple[str, str]]) -> None:
+    assert csv_columns(list(zip(*rows, strict=True))) == csv_lines(rows)
