@@ -29,6 +29,10 @@ class Weights(NamedTuple):
         first = func.crc32(func.concat_ws(" ", *key))
         return cast(func.crc32(first.op("^")(self.salt)), Numeric(10, 0))
 
+    def factor(self, name: str) -> ColumnElement[Any]:
+        """Return what one of several columns is multiplied by, to have them in one fingerprint."""
+        return cast(crc32(f"{name} {self.salt}".encode()), Numeric(10, 0))
+
     def value(self, *key: object) -> int:
         """Return the weight of a key, given as values."""
         first = crc32(" ".join(map(str, key)).encode())

@@ -28,15 +28,13 @@ from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, Usage
 from services.billing.usage import repository
 from services.billing.usage.columns import negated_event_sums, stored_sums, sums_of
 from services.billing.usage.comparing import (
-    HOURS,
-    VERSIONS,
     AccountHour,
     Scan,
-    Stored,
     scan_events,
     without_events,
     without_versions,
 )
+from services.billing.usage.kept import HOURS, VERSIONS, Stored
 from services.billing.usage.sums import (
     HOUR,
     NO_USAGE,

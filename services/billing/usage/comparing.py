@@ -1,11 +1,12 @@
 """Reading all usage events once, to find the hours whose stored sums may differ from them.
 
 The events are read in the order of their primary key, some hours at a time, so that the groups of
-one statement fit in the database's memory. Only what differs leaves the database, and tags.
+one statement fit in the database's memory. Only what differs leaves the database, and tags. On
+MySQL, fingerprints show for most hours that nothing differs, and only the others are grouped.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -24,15 +25,27 @@ from sqlalchemy import (
     not_,
     or_,
     select,
-    true,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.billing.amounts import is_total, totals
 from services.billing.archives.models import is_not_archived
+from services.billing.fingerprints import Weights, new_weights
 from services.billing.models import UsageBreakdown, UsageEvent, UsageHour, UsageVersion
+from services.billing.usage.agreeing import StoredSums
 from services.billing.usage.columns import exact_sums, stored_sums, sums_of
+from services.billing.usage.kept import (
+    API_KEYS,
+    HOURS,
+    IS_KEY,
+    IS_TAG,
+    PRICED,
+    TAGS,
+    VERSIONS,
+    Kept,
+    events_of,
+)
 from services.billing.usage.sums import (
     NO_USAGE,
     BreakdownKey,
@@ -45,34 +58,6 @@ from services.billing.usage.windows import Window, find_windows, hour_text, own_
 _ACCOUNTS_AT_ONCE = 500
 _TOTALS = ("large", "keys", "tags", "moved", "fingerprint")
 """What is summed over all groups of events."""
-_IS_KEY = UsageBreakdown.dimension == literal("api_key")
-_IS_TAG = UsageBreakdown.dimension.like(dimension_of_tag("%"))
-
-Stored = type[UsageHour] | type[UsageVersion] | type[UsageBreakdown]
-
-
-class Kept(NamedTuple):
-    """Stored sums that are compared by their primary key.
-
-    Args:
-        by: the columns that they are kept by besides account and hour, and those of events.
-        where: which rows of the table these are.
-    """
-
-    table: Stored
-    by: dict[str, Any]
-    where: ColumnElement[bool]
-    has_value: ColumnElement[bool] = true()
-
-
-_PRICED = {"model": UsageEvent.model, "price_id": UsageEvent.price_id}
-HOURS = Kept(UsageHour, _PRICED, true())
-VERSIONS = Kept(UsageVersion, _PRICED | {"version": UsageEvent.version}, true())
-API_KEYS = Kept(
-    UsageBreakdown, {"value": UsageEvent.api_key}, _IS_KEY, UsageEvent.api_key.is_not(None)
-)
-TAGS = Kept(UsageBreakdown, {}, _IS_TAG, UsageEvent.tags.is_not(None))
-"""Of each account and hour; their values are compared one by one."""
 
 
 class AccountHour(NamedTuple):
@@ -119,18 +104,19 @@ async def scan_events(connection: AsyncConnection, *, fingerprint: Any = None) -
     hours = await _of_other_dimensions(connection)
     names = await _tags_of_accounts(connection)
     on_mysql = connection.dialect.name == "mysql"
-    of_hours = await _compare(connection, _of_versions(on_mysql), HOURS)
+    weights = new_weights() if on_mysql else None
+    of_hours = await _compare_hours(connection, weights)
+    versions = weights and await StoredSums.read(connection, VERSIONS, weights)
+    api_keys = weights and await StoredSums.read(connection, API_KEYS, weights)
     hours |= of_hours.hours
     more: Counter[str] = Counter()
     by_version = by_key = by_tag = 0
     for window in await find_windows(connection):
-        sums = _of_events(window, VERSIONS, on_mysql).add_columns(*_more(fingerprint))
-        seen = await _compare(connection, sums, VERSIONS)
+        seen = await _compare_events(connection, window, VERSIONS, versions, _more(fingerprint))
         by_version, hours = by_version + seen.stored, hours | seen.hours
         more.update(seen.totals)
         if seen.totals["keys"]:
-            sums = _of_events(window, API_KEYS, on_mysql)
-            of_keys = await _compare(connection, sums, API_KEYS)
+            of_keys = await _compare_events(connection, window, API_KEYS, api_keys)
             by_key, hours = by_key + of_keys.stored, hours | of_keys.hours
         if seen.totals["tags"]:
             wrong, found = await _by_tag(connection, window, on_mysql, names)
@@ -141,11 +127,40 @@ async def scan_events(connection: AsyncConnection, *, fingerprint: Any = None) -
     return Scan(hours, lonely, more["moved"], sum_of)
 
 
+async def _compare_hours(connection: AsyncConnection, weights: Weights | None) -> _Seen:
+    """Compare the sums of hours with those by version."""
+    if weights is None:
+        return await _compare(connection, _of_versions(on_mysql=False), HOURS)
+    hours = await StoredSums.read(connection, HOURS, weights)
+    if found := await hours.agree_with_versions(connection):
+        return _Seen(set(), found.stored, {})
+    return await _compare(connection, _of_versions(on_mysql=True), HOURS)
+
+
+async def _compare_events(
+    connection: AsyncConnection,
+    window: Window,
+    kept: Kept,
+    stored: StoredSums | None,
+    more: Sequence[ColumnElement[Any]] = (),
+) -> _Seen:
+    """Compare stored sums with a window's events.
+
+    Args:
+        stored: their fingerprints, on MySQL.
+        more: what else to count of the events.
+    """
+    if stored and (found := await stored.agree_with_events(connection, window, more)):
+        return _Seen(set(), found.stored, found.more)
+    sums = _of_events(window, kept, on_mysql=stored is not None).add_columns(*more)
+    return await _compare(connection, sums, kept)
+
+
 async def _of_other_dimensions(connection: AsyncConnection) -> set[AccountHour]:
     """Return the hours with sums by version that the version before stored among the others."""
     kept = UsageBreakdown
     found = await connection.execute(
-        select(kept.account, kept.hour).distinct().where(not_(or_(_IS_KEY, _IS_TAG)))
+        select(kept.account, kept.hour).distinct().where(not_(or_(IS_KEY, IS_TAG)))
     )
     return {AccountHour(account, hour_of(hour)) for account, hour in found}
 
@@ -155,7 +170,7 @@ async def _tags_of_accounts(connection: AsyncConnection) -> dict[str, set[str]]:
     names: defaultdict[str, set[str]] = defaultdict(set)
     kept = UsageBreakdown
     pairs = select(kept.account, kept.dimension).group_by(kept.account, kept.dimension)
-    for account, dimension in await connection.execute(pairs.having(_IS_TAG)):
+    for account, dimension in await connection.execute(pairs.having(IS_TAG)):
         names[account].add(dimension)
     return names
 
@@ -183,7 +198,7 @@ def _of_events(window: Window, kept: Kept, on_mysql: bool) -> Select[Any]:
             func.count().label("requests"),
             *_totals(event.rows, event.amount_low, event.amount_high, on_mysql),
         )
-        .where(window.contains(event.time), is_not_archived(), kept.has_value)
+        .where(*events_of(window, kept))
         .group_by(event.account, hour, *kept.by.values())
     )
 
@@ -367,7 +382,7 @@ def without_events(kept: Kept, *columns: Any) -> Select[Any]:
 def without_versions(*columns: Any) -> Select[Any]:
     """Select columns of the sums of hours that have no sums by version."""
     hour, version = UsageHour, UsageVersion
-    same = [getattr(hour, name) == getattr(version, name) for name in ("account", "hour", *_PRICED)]
+    same = [getattr(hour, name) == getattr(version, name) for name in ("account", "hour", *PRICED)]
     return (
         select(*columns).outerjoin_from(hour, version, and_(*same)).where(version.account.is_(None))
     )

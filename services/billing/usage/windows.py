@@ -26,6 +26,9 @@ class Window(NamedTuple):
         return begun if self.until is None else and_(begun, moment < self.until)
 
 
+ALL_TIME = Window(None, None)
+
+
 async def find_windows(connection: AsyncConnection) -> list[Window]:
     """Return windows that cover all time, each with few events unless one hour has more.
 
