@@ -6,8 +6,9 @@ and only where fingerprints differ must the sums be compared one by one, which s
 
 A changed amount goes unnoticed only if its weight is 0, and an amount under another key only if
 both have the same weight: one case in 2³². The salt is new in every run, so that two changes that
-cancel out in one run do not in the next. CRC32 is applied twice because it is linear: alone, rows
-that exchange parts of their keys would often cancel out.
+cancel out in one run do not in the next. CRC32 is linear: alone, rows that exchange parts of their
+keys would often cancel out, and keys with the same CRC32 would share a weight in every run.
+Therefore a weight is the CRC32 of two salted ones, of the key and of its letters in reverse.
 
 Weights are for MySQL and MariaDB, whose sums are decimals of any size; SQLite has no CRC32.
 """
@@ -26,8 +27,9 @@ class Weights(NamedTuple):
 
     def of(self, *key: Any) -> ColumnElement[Any]:
         """Return the weight of a key, given as columns and literals."""
-        first = func.crc32(func.concat_ws(" ", *key))
-        return cast(func.crc32(first.op("^")(self.salt)), Numeric(10, 0))
+        text = func.concat_ws(" ", *key)
+        both = (func.crc32(each).op("^")(self.salt) for each in (text, func.reverse(text)))
+        return cast(func.crc32(func.concat_ws(" ", *both)), Numeric(10, 0))
 
     def factor(self, name: str) -> ColumnElement[Any]:
         """Return what one of several columns is multiplied by, to have them in one fingerprint."""
@@ -35,8 +37,9 @@ class Weights(NamedTuple):
 
     def value(self, *key: object) -> int:
         """Return the weight of a key, given as values."""
-        first = crc32(" ".join(map(str, key)).encode())
-        return crc32(str(first ^ self.salt).encode())
+        text = " ".join(map(str, key))
+        both = (crc32(each.encode()) ^ self.salt for each in (text, text[::-1]))
+        return crc32(" ".join(map(str, both)).encode())
 
 
 def new_weights() -> Weights:

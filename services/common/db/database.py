@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, Request
 from pydantic import AfterValidator, SecretStr
+from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
     InterfaceError,
+    InvalidatePoolError,
     OperationalError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -84,6 +86,7 @@ class Database:
             self._reader = _mysql_engine(
                 url, deadline_s, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True
             )
+            _drop_read_only(self.engine, self._reader)
             self.engines = [self.engine, self._reader]
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self._read_only = async_sessionmaker(self._reader, expire_on_commit=False)
@@ -106,7 +109,7 @@ class Database:
     async def snapshot(self) -> AsyncIterator[AsyncSession]:
         """Run a read-only unit of work; on SQLite it does not wait for writers.
 
-        Each statement sees what is committed when it begins.
+        On MySQL, each statement sees what is committed when it begins.
         """
         async with self._bounded(), self._read_only() as session:
             yield session
@@ -205,11 +208,27 @@ def _is_lost_race(error: DBAPIError) -> bool:
     return error.orig is not None and bool(error.orig.args) and error.orig.args[0] in _LOST_RACE
 
 
-def _drop_read_only(failure: ExceptionContext) -> None:
-    """Drop pooled connections to a read-only server, such as the old primary after a failover."""
-    cause = failure.original_exception
-    if cause is not None and cause.args and cause.args[0] in _READ_ONLY_SERVER:
-        failure.is_disconnect = True
+def _drop_read_only(writer: AsyncEngine, reader: AsyncEngine) -> None:
+    """Drop pooled connections to a read-only server, such as the old primary after a failover.
+
+    Reads succeed there, so those of the reader are replaced once a write has failed.
+    """
+    is_outdated = False
+
+    def notice(failure: ExceptionContext) -> None:
+        nonlocal is_outdated
+        cause = failure.original_exception
+        if cause is not None and cause.args and cause.args[0] in _READ_ONLY_SERVER:
+            failure.is_disconnect = is_outdated = True
+
+    def replace(*_: object) -> None:
+        nonlocal is_outdated
+        if is_outdated:
+            is_outdated = False
+            raise InvalidatePoolError()
+
+    event.listen(writer.sync_engine, "handle_error", notice)
+    event.listen(reader.sync_engine, "checkout", replace)
 
 
 # -- FastAPI: the only commit of a request -------------------------------------------------------

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from services.common.db import pooling
 from services.common.db.database import Database
+from services.common.errors import Unavailable
 
 _ID = text("SELECT CONNECTION_ID()")
 
@@ -43,20 +44,16 @@ def kill(url: str, connection_id: int) -> None:
         other.kill(connection_id)
 
 
-async def connection_id(database: Database) -> int:
-    async with database.snapshot() as session:
+async def connection_id(database: Database, *, writes: bool = False) -> int:
+    async with database.transaction() if writes else database.snapshot() as session:
         return int(await session.scalar(_ID) or 0)
 
 
 async def test_a_unit_of_work_costs_a_round_trip_for_each_statement_and_its_commit(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def change() -> None:
-        async with database.transaction() as session:
-            await session.scalar(_ID)
-
     await connection_id(database)
-    await change()
+    await connection_id(database, writes=True)
     send, sent = aiomysql.Connection._execute_command, []
 
     async def recorded(connection: object, command: int, sql: object) -> None:
@@ -64,7 +61,7 @@ async def test_a_unit_of_work_costs_a_round_trip_for_each_statement_and_its_comm
         await send(connection, command, sql)
 
     monkeypatch.setattr(aiomysql.Connection, "_execute_command", recorded)
-    await change()
+    await connection_id(database, writes=True)
     assert sent == [b"SELECT CONNECTION_ID()", "COMMIT"]
 
     sent.clear()
@@ -92,6 +89,18 @@ async def test_a_connection_that_was_idle_for_long_is_asked_first(
     kill(url, first)  # and the loop does not notice before the next use
 
     assert await connection_id(database) != first
+
+
+async def test_a_write_that_finds_the_server_read_only_replaces_the_connections_of_reads_too(
+    database: Database,
+) -> None:
+    reader, writer = await connection_id(database), await connection_id(database, writes=True)
+    with pytest.raises(Unavailable):
+        async with database.transaction() as session:
+            await session.execute(text("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290"))
+
+    assert await connection_id(database) != reader
+    assert await connection_id(database, writes=True) != writer
 
 
 async def test_what_was_not_committed_is_rolled_back(database: Database) -> None:

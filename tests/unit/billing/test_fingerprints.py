@@ -1,6 +1,7 @@
 """Fingerprints: other sums have other fingerprints, also where changes nearly cancel out."""
 
 from random import Random
+from zlib import crc32
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,3 +38,10 @@ def test_rows_that_exchange_parts_of_their_keys_do_not_cancel_out() -> None:
 
 def test_no_two_runs_have_the_same_weights() -> None:
     assert len({new_weights().value("a key") for _ in range(20)}) > 15
+
+
+def test_keys_with_the_same_crc32_do_not_share_a_weight_in_every_run() -> None:
+    assert crc32(b"plumless") == crc32(b"buckeroo")
+
+    runs = [new_weights() for _ in range(20)]
+    assert not any(run.value("ada", "plumless") == run.value("ada", "buckeroo") for run in runs)
