@@ -27,12 +27,14 @@ from services.auth.users.service import (
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 
-Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail, in any spelling.")]
+Email = Annotated[
+    str, typer.Argument(metavar="EMAIL", help="The user's e-mail address, in any spelling.")
+]
 T = TypeVar("T")
 
 
 def create(
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail.")],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.")],
     admin: Annotated[bool, typer.Option("--admin", help="Make the user an administrator.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
@@ -133,7 +135,7 @@ async def _in_database(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     except ServiceError as error:
         reason = error.detail
     except UnicodeEncodeError:
-        reason = "The e-mail must be valid UTF-8."
+        reason = "The e-mail address must be valid UTF-8."
     except SQLAlchemyError:
         reason = "The database rejected the change; is it migrated?"
     finally:
