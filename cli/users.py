@@ -59,7 +59,7 @@ def disable(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Disable a user: no login, and no use of its tokens, clients and API keys.
+    """Disable a user: block log-in and reject the user's tokens, clients and API keys.
 
     Auth rejects its access tokens at once, inference and billing within five seconds.
     """
@@ -83,7 +83,7 @@ def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> 
 def reset_second_factor(email: Email, as_json: AsJson = False) -> None:
     """Turn off the second factor of a user who has lost it; their password is enough again.
 
-    Make sure that it is the user who asks. The user is notified by mail.
+    Make sure that it is the user who asks. The user is notified by e-mail.
     """
     user, changed = asyncio.run(_in_database(lambda session: _reset(session, email)))
     if as_json:
