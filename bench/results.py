@@ -30,7 +30,7 @@ THEIR_PACKAGES = (
 )
 COMPARED = """\
 What is compared: every request to Tollgate has its token verified, its account leased and priced,
-and its usage event journalled. The others do nothing of that. All predict with the same model:
+and its usage event journalled. The others do none of that. All predict with the same model:
 `wine` is the sample model of every installation, `forest` a random forest of 100 trees over 64
 columns. Tollgate and the limit (a bare ASGI app on uvicorn with uvloop and httptools) run its
 export to ONNX. Of the others, those marked ONNX run the same file, and the rest run the

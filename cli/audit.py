@@ -1,4 +1,4 @@
-"""`tollgate audit`: verify the log of security-relevant acts."""
+"""`tollgate audit`: verify the log of security events."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ from services.common.errors import ServiceError
 def verify(as_json: AsJson = False) -> None:
     """Recompute the hash of every entry; exit with 1 if an entry was changed or removed.
 
-    The last hash covers all entries. If you keep it elsewhere, you can prove later that none was
-    changed: an entry must still have it.
+    The last hash covers all entries. Store it elsewhere: if an entry still has this hash later,
+    nothing up to that entry was changed.
     """
     result = asyncio.run(_verify())
     if as_json:

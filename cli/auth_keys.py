@@ -37,7 +37,7 @@ def rotate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the key that signs tokens, without invalidating any.
+    """Replace the key that signs tokens, without invalidating any token.
 
     The new key is published at once and signs an hour later, in all replicas. The old one verifies
     tokens until the last that it signed has expired.

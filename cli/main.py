@@ -75,7 +75,7 @@ auth.add_typer(auth_keys, name="keys")
 
 audit = new_group(
     {"verify": Command("cli.audit:verify", (AUTH,))},
-    help_text="Verify the log of security-relevant acts.",
+    help_text="Verify the log of security events.",
 )
 
 billing = new_group(

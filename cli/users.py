@@ -27,12 +27,14 @@ from services.auth.users.service import (
 from services.common.db.database import Database
 from services.common.errors import BodyInvalid, ServiceError
 
-Email = Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail, in any spelling.")]
+Email = Annotated[
+    str, typer.Argument(metavar="EMAIL", help="The user's e-mail address, in any spelling.")
+]
 T = TypeVar("T")
 
 
 def create(
-    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail.")],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The user's e-mail address.")],
     admin: Annotated[bool, typer.Option("--admin", help="Make the user an administrator.")] = False,
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
@@ -57,7 +59,7 @@ def disable(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Disable a user: no login, and no use of its tokens, clients and API keys.
+    """Disable a user: block log-in and reject the user's tokens, clients and API keys.
 
     Auth rejects its access tokens at once, inference and billing within five seconds.
     """
@@ -81,7 +83,7 @@ def _set_disabled(email: str, *, disabled: bool, force: bool, as_json: bool) -> 
 def reset_second_factor(email: Email, as_json: AsJson = False) -> None:
     """Turn off the second factor of a user who has lost it; their password is enough again.
 
-    Make sure that it is the user who asks. The user is notified by mail.
+    Make sure that it is the user who asks. The user is notified by e-mail.
     """
     user, changed = asyncio.run(_in_database(lambda session: _reset(session, email)))
     if as_json:
@@ -133,7 +135,7 @@ async def _in_database(work: Callable[[AsyncSession], Awaitable[T]]) -> T:
     except ServiceError as error:
         reason = error.detail
     except UnicodeEncodeError:
-        reason = "The e-mail must be valid UTF-8."
+        reason = "The e-mail address must be valid UTF-8."
     except SQLAlchemyError:
         reason = "The database rejected the change; is it migrated?"
     finally:

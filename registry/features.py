@@ -84,9 +84,9 @@ def expand(arrays: Arrays, signature: Signature) -> Arrays:
 
 
 def split_words(sentence: str) -> str:
-    """Return the words of a sentence in lower case, separated by blanks.
+    """Return the words of a sentence in lower case, separated by spaces.
 
-    The model's graph only splits at blanks: regular expressions and locales differ by runtime.
+    The model's graph only splits at spaces: regular expressions and locales differ by runtime.
     """
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", sentence).casefold()))
 

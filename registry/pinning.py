@@ -66,7 +66,7 @@ def pin(
 
 
 def unpin(release_manager: ReleaseManager, model: str, *, reason: str) -> PinDecision:
-    """Let automatic releases go live again.
+    """Allow automatic releases again.
 
     Raises:
         PinTaken: as for `pin`.

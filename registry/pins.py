@@ -1,4 +1,4 @@
-"""Pins: versions of a pinned model are published automatically but do not go live.
+"""Pins: new versions of a pinned model are published but not released automatically.
 
 Two kinds of records pin a model. A person writes `<store>/<model>/pins/<number>.json`. A rollback,
 manual or automatic, also pins: its release record is enough, so rolling back needs no other
@@ -22,7 +22,7 @@ from registry.store import ModelStore, ReleaseRecord
 
 @dataclass(frozen=True)
 class Pin:
-    """The reason why automatic releases of a model do not go live.
+    """The reason why new versions of a model are not released automatically.
 
     Args:
         version: the version that stays live; None after the first release was withdrawn.
@@ -49,13 +49,13 @@ class Pin:
 
 
 class Pinned(StoreError):
-    """An automatic release did not go live because the model is pinned."""
+    """A version was not released automatically because the model is pinned."""
 
     def __init__(self, model: str, pin: Pin) -> None:
         or_release = " or a manual release" if pin.by_rollback else ""  # no release ends a `pin`
         super().__init__(
-            f"Model '{model}' is {pin.describe()}. Automatic releases do not go live until "
-            f"`tollgate models unpin {model}`{or_release}."
+            f"Model '{model}' is {pin.describe()}. New versions are not released automatically "
+            f"until `tollgate models unpin {model}`{or_release}."
         )
         self.pin = pin
 

@@ -4,8 +4,8 @@ A canary answers a share of the callers. A shadow is computed and compared but n
 are fields of the release record. Each record contains the whole state, so a `canary` record repeats
 the live version and the shadow, and a `shadow` record repeats the live version and the canary.
 
-A release is either automatic (after training) or manual. Automatic releases do not go live while
-the model is pinned (see `registry.pins`).
+A release is either automatic (after training) or manual. While a model is pinned, there are no
+automatic releases (see `registry.pins`).
 """
 
 from collections.abc import Callable

@@ -38,7 +38,7 @@ def archive(
 
 
 async def _archive(period: str) -> ArchiveRead:
-    """Run it; exit with an error if it is refused, or something is away."""
+    """Run it; exit with an error if it is refused or something is unavailable."""
     settings = BillingSettings.load()
     async with open_books(settings, failure="the month could not be archived") as database:
         return await service.archive(

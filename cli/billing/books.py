@@ -13,7 +13,9 @@ from services.common.errors import ServiceError
 
 @asynccontextmanager
 async def open_books(settings: BillingSettings, *, failure: str) -> AsyncIterator[Database]:
-    """Open the database for a block; exit with an error if the block is refused or it is away.
+    """Open the database for a block.
+
+    Exit with an error if the operation is refused or the database is unavailable.
 
     Args:
         failure: what could not be done then, such as `the recall failed`.

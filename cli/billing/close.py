@@ -45,7 +45,7 @@ def close(
 
 
 async def _close(period: str, *, forced_reason: str | None) -> BillingRunRead:
-    """Run it; exit with an error if it is refused or the database is away."""
+    """Run it; exit with an error if it is refused or the database is unavailable."""
     settings = BillingSettings.load()
     async with open_books(settings, failure="the month could not be closed") as database:
         return await closing.run(

@@ -61,7 +61,7 @@ def lineage(
 
 
 async def _trace(invoice: str) -> tuple[InvoiceRead, ByVersion]:
-    """Read what was billed; exit with an error if that is refused, or something is away."""
+    """Read what was billed; exit with an error if that is refused or something is unavailable."""
     settings = BillingSettings.load()
     archives = Archives(ArchiveStore(settings.archive))
     async with open_books(settings, failure="the invoice could not be read") as database:

@@ -22,11 +22,11 @@ _BY = "tollgate-billing-recall"
 
 def recall(
     model: Annotated[str, typer.Argument(help="The model.")],
-    version: Annotated[str, typer.Argument(help="The version whose answers are not to be paid.")],
+    version: Annotated[str, typer.Argument(help="The version whose predictions to credit back.")],
     reason: Annotated[str, typer.Option(help="Why; invoices show it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Take back every request answered by a version, also those that arrive later.
+    """Take back every request answered by a version, including those that arrive later.
 
     Prepaid charges return to the balance; postpaid ones reduce the account's next invoice.
     """

@@ -23,7 +23,7 @@ from services.common.telemetry.logs import configure_logging
 
 def verify(
     watch: Annotated[
-        bool, typer.Option(help="Verify again and again until a signal; log what differs.")
+        bool, typer.Option(help="Keep verifying until stopped; log what differs.")
     ] = False,
     every: Annotated[
         float,

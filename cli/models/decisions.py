@@ -35,7 +35,8 @@ def print_decision(model: str, decision: Decision, *, pin: Pin | None, as_json: 
 def describe_pin(model: str, pin: Pin) -> str:
     """Describe a pin and how to end it."""
     return (
-        f"{pin.describe()}; automatic releases do not go live until: tollgate models unpin {model}"
+        f"{pin.describe()}; no version is released automatically until: "
+        f"tollgate models unpin {model}"
     )
 
 

@@ -23,7 +23,7 @@ def pin(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep VERSION live: automatic releases are published, but do not go live."""
+    """Keep VERSION live: new versions are published but not released automatically."""
     if not reason.strip():
         raise typer.BadParameter("--reason must not be empty")
     ends = None if until is None else parse_future(until, option="--until")
@@ -34,7 +34,7 @@ def pin(
 
 
 def unpin(model: Model, reason: Reason = "", as_json: AsJson = False) -> None:
-    """Let automatic releases go live again, after a pin or a rollback."""
+    """Allow automatic releases again, after a pin or a rollback."""
     with failures_as_one_line():
         release_manager = open_release_manager()
         decision = pinning.unpin(release_manager, model, reason=reason)
@@ -56,4 +56,4 @@ def _print_pin(
         typer.echo(f"{model}: {describe_pin(model, in_force)}")
     else:
         already = "" if decision.record else " already"
-        typer.echo(f"{model}: not pinned{already}; automatic releases go live")
+        typer.echo(f"{model}: not pinned{already}; automatic releases are allowed")

@@ -32,7 +32,7 @@ def rollback(
 ) -> None:
     """Roll back, by default to the newest earlier live version that was not itself rolled back.
 
-    Automatic releases do not go live afterwards, until `unpin` or a manual release.
+    Afterwards, new versions are not released automatically until `unpin` or a manual release.
     """
     with failures_as_one_line():
         release_manager = open_release_manager()

@@ -29,7 +29,7 @@ def create_first_users(settings: AuthSettings) -> None:
     Blocking; safe to repeat and to run in several processes at once.
 
     Raises:
-        SystemExit: invalid e-mail or password, or the database is unavailable; one line on stderr
+        SystemExit: invalid address or password, or the database is unavailable; one line on stderr
             says why.
     """
     try:

@@ -18,7 +18,7 @@ from services.common.identity.guards import AnyCaller, RequireScope
 
 FIRST_PARTY = "tollgate-web"
 """The `client_id` of tokens issued for a password: a public client without a secret (RFC 6749
-§2.1). The docs pages and programs that ask for e-mail and password use it."""
+§2.1). The docs pages and programs that ask for e-mail address and password use it."""
 
 
 class LoginNeeded(ServiceError):
@@ -27,7 +27,9 @@ class LoginNeeded(ServiceError):
 
     status = 403
     code = "login_needed"
-    detail = "A token from a log-in with e-mail and password is required."
+    detail = (
+        "A token from a log-in with e-mail address and password, or from the console, is required."
+    )
 
 
 async def is_active(session: AsyncSession, *, caller: Caller) -> bool:

@@ -322,7 +322,7 @@ class RecoveryCode(Base):
 
 
 class OneTimeLink(Base):
-    """A link sent by mail; using it deletes it. Only the digest of its token is stored."""
+    """A link sent by e-mail; using it deletes it. Only the digest of its token is stored."""
 
     __tablename__ = "one_time_links"
 
@@ -341,7 +341,7 @@ class OneTimeLink(Base):
 
 
 class QueuedMail(Base):
-    """A mail to send. Its text and its link are created when it is sent."""
+    """A message to send. Its text and its link are created when it is sent."""
 
     __tablename__ = "queued_mails"
 
@@ -355,7 +355,7 @@ class QueuedMail(Base):
     password_hash: Mapped[str | None] = mapped_column(ascii_id(255))
     organisation_id: Mapped[str | None] = mapped_column(ascii_id(36))
     address: Mapped[str | None] = mapped_column(ascii_id(64))
-    """The IP address of the request, if the mail mentions it."""
+    """The IP address of the request, if the message mentions it."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     attempts: Mapped[int]
     next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -134,8 +134,8 @@ class AuthSettings(PublicUrls):
     issuer: ServiceUrl = Field(default_factory=_local_issuer)
     """The `iss` of tokens and the base URL of the discovery document; default the local address."""
     registration: Literal["open", "invite", "verify"] = "open"
-    """Who may register: anyone (`open`), those who are invited by mail (`invite`), or anyone who
-    opens a link in a mail to the address (`verify`)."""
+    """Who may register: anyone (`open`), those who are invited by e-mail (`invite`), or anyone who
+    opens a link in an e-mail to the address (`verify`)."""
     mail_url: SecretStr = SecretStr("")
     """SMTP server: `smtp://[user:password@]host[:port]` or `smtps://…`, percent-encoded. Unset:
     each mail becomes a file in the folder `mail` of the state folder."""
@@ -165,9 +165,9 @@ class AuthSettings(PublicUrls):
     session_seconds: int = Field(default=12 * 3600, ge=60)
     """How long a browser stays signed in to auth's own pages."""
     login_attempts: int = Field(default=10, ge=1)
-    """Failed log-ins allowed per e-mail and address within the window; after that, log-ins get 429.
-    The limit is ten times as high for one e-mail from all addresses it has not logged in from, and
-    thirty times as high for one address and all e-mails."""
+    """Failed log-ins allowed per e-mail address and IP address within the window; after that,
+    log-ins get 429. The limit is ten times as high for one e-mail address from all IP addresses it
+    has not logged in from, and thirty times as high for one IP address and all e-mail addresses."""
     login_window_seconds: int = Field(default=300, ge=1)
     """Length of the window in which failed log-ins are counted."""
     password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=1024)
@@ -175,7 +175,8 @@ class AuthSettings(PublicUrls):
     password_queue: int = Field(default=64, ge=0)
     """Passwords that may wait to be hashed; further requests get 503."""
     admin_email: str = ""
-    """E-mail of the administrator that `python -m services.auth migrate` creates or updates."""
+    """E-mail address of the administrator that `python -m services.auth migrate` creates or
+    updates."""
     admin_password: SecretStr = SecretStr("")
     """That administrator's password; changing it changes the stored one."""
     inference_client_id: str = Field(default="", validation_alias="INFERENCE_CLIENT_ID")

@@ -37,7 +37,7 @@ async def long_transaction(database: Database) -> AsyncIterator[AsyncSession]:
 
     Raises:
         LostRace: it waited too long for another transaction's locks.
-        Unavailable: the database is away.
+        Unavailable: the database is unavailable.
     """
     with translated_errors():
         async with (

@@ -51,7 +51,7 @@ async def verify(database: Database, archives: Archives = NO_ARCHIVES) -> list[s
     """Recompute what is stored twice; return a sentence for each difference.
 
     Raises:
-        DBAPIError: the database is away.
+        DBAPIError: the database is unavailable.
         ArchiveUnreachable: the folder or bucket of archived months cannot be used.
         DuckDbNotInstalled: months are archived, and what reads them is missing.
     """

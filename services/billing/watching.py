@@ -1,4 +1,4 @@
-"""Verify the books again and again, with the result as metrics."""
+"""Keep verifying the books, with the result as metrics."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ class BooksWatch:
         )
         self._failures = Counter(
             "tollgate_billing_verification_failures",
-            "Verifications of the books that failed: the database or an archive was away.",
+            "Verifications of the books that failed: the database or an archive was unavailable.",
             registry=registry,
         )
 

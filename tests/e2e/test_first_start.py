@@ -137,7 +137,7 @@ def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> N
 
     assert list(json.loads(created.stdout)) == ["id"]
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == "error: A user with this e-mail already exists.\n"
+    assert again.stderr == "error: A user with this e-mail address already exists.\n"
 
 
 def test_a_user_created_without_a_password_gets_one(platform: Platform) -> None:

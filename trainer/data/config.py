@@ -156,7 +156,9 @@ class DatasetConfig(BaseModel):
     def _classes_differ(self) -> Self:
         trimmed = [label.strip(BLANKS) for label in self.classes or ()]
         if len(set(trimmed)) < len(trimmed):
-            raise ValueError("two classes differ only in blanks at their ends, which are removed")
+            raise ValueError(
+                "two classes differ only in white space at their ends, which is removed"
+            )
         return self
 
     @model_validator(mode="after")

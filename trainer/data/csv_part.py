@@ -138,7 +138,7 @@ def open_csv(name: str, path: Path, dialect: Dialect, *, is_feedback: bool = Fal
 
 
 def is_blank(row: list[str], header: list[str]) -> bool:
-    """Return whether a row is an empty line, or one of blanks."""
+    """Return whether a row is an empty line, or one of white space."""
     return not row or (len(row) == 1 < len(header) and not row[0].strip(" \t"))
 
 

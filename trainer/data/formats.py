@@ -57,12 +57,13 @@ def open_part(
 
 
 def _check_names_differ(name: str, columns: list[str]) -> None:
-    """Refuse columns whose names are equal, but for blanks at their ends."""
+    """Refuse columns whose names are equal, except for white space at their ends."""
     counted = Counter(column.strip() for column in columns)
     doubled = [column for column in columns if counted[column.strip()] > 1]
     if len(set(doubled)) < len(doubled):
         raise DataError(f"{name}: duplicate column {min(doubled)!r}; rename one of them.")
     if doubled:
         raise DataError(
-            f"{name}: columns {doubled[0]!r} and {doubled[1]!r} differ only in blanks; rename one."
+            f"{name}: columns {doubled[0]!r} and {doubled[1]!r} differ only in white space; rename "
+            "one."
         )

@@ -72,7 +72,7 @@ def read_table(
     Args:
         precise: columns to keep as float64.
         target: the column to predict, if known. Its labels are not trimmed, so that labels that
-            differ only in blanks can be refused rather than merged.
+            differ only in white space can be refused rather than merged.
         previous: the kinds of the previous version's columns, if there is one.
 
     Raises:

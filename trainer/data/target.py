@@ -55,7 +55,7 @@ def read_target(
 
     Raises:
         DataError: the target is constant, does not suit the task, or has classes that differ only
-            in case or blanks.
+            in case or white space.
     """
     target = str(values.name)
     kind = table.kinds[target]
@@ -153,8 +153,9 @@ def _refuse_similar(counts: dict[str, int], target: str) -> None:
         for labels in groups[:MAX_NAMED]
     )
     raise DataError(
-        f"The target {target!r} has classes that differ only in case or blanks: {similar}. Correct "
-        'the data; if they are different classes, list them all as "classes" in dataset.json.'
+        f"The target {target!r} has classes that differ only in case or white space: {similar}. "
+        'Correct the data; if they are different classes, list them all as "classes" in '
+        "dataset.json."
     )
 
 

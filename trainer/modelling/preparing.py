@@ -76,7 +76,7 @@ def prepare(family: Source, signature: Signature, features: Features, *, seed: i
     for name in names["sentence"]:
         if words := _frequent_words(features[name]):
             steps.append((name, _word_encoder(family, signature, words), name))
-    # Linear models take the many words of sentences as a sparse matrix; the others take no such.
+    # Linear models take the many words of sentences as a sparse matrix; the others cannot.
     return [ColumnTransformer(steps, sparse_threshold=1.0 if family == "linear" else 0.0)]
 
 

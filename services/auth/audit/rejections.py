@@ -14,7 +14,10 @@ _CREDENTIALS = {"authorization", "x-api-key"}
 
 
 def note_rejected(request: Request, error: ServiceError) -> None:
-    """Note a malformed, expired, revoked or foreign token or client; none at all is no attempt."""
+    """Note a malformed, expired, revoked or foreign token or client.
+
+    Ignore requests without credentials.
+    """
     action = _ACTIONS.get(type(error))
     if action is None or not _CREDENTIALS & set(request.headers):
         return

@@ -1,4 +1,4 @@
-"""Record security-relevant acts, chain the records by their hashes, and verify the chain.
+"""Record security events, chain the records by their hashes, and verify the chain.
 
 An act records itself in its own transaction, with one INSERT that waits for nobody: the entry is
 pending. A second step, which every replica repeats each second, appends pending entries to the

@@ -1,7 +1,7 @@
 """Send queued mail: at least once, retried for a day, in any number of processes at once.
 
-A mail's link is created when it is sent, so the queue contains no secret. A second attempt creates
-a new link and has the same Message-ID.
+A link is created when its message is sent, so the queue contains no secret. A second attempt
+creates a new link and has the same Message-ID.
 """
 
 from dataclasses import dataclass
@@ -148,7 +148,7 @@ async def _compose(session: AsyncSession, post: Post, mail: QueuedMail) -> Email
 async def _lock_user(
     session: AsyncSession, mail: QueuedMail, *, user_id: str | None
 ) -> User | None:
-    """Return the enabled user on whom a link depends; None if the mail was cancelled meanwhile.
+    """Return the enabled user on whom a link depends; None if the message was cancelled meanwhile.
 
     The lock keeps what cancels the user's links, such as a new password, from missing this one.
     """

@@ -12,7 +12,7 @@ from services.auth.models import QueuedMail
 
 
 class Kind(StrEnum):
-    """What a mail is about."""
+    """What a message is about."""
 
     REGISTRATION = "registration"
     """Completes a registration or, if the address is taken, says so to its owner."""
@@ -41,13 +41,13 @@ async def queue_mail(
     organisation_id: str | None = None,
     address: str | None = None,
 ) -> None:
-    """Queue a mail to a normalised address.
+    """Queue a message to a normalised address.
 
     The request does the same whether or not the address has a user, so its time shows nothing.
 
     Args:
         user_id: whom it is about; for an invitation to register, who invites.
-        address: the IP address of the request, which the mail is to mention.
+        address: the IP address of the request, which the message is to mention.
     """
     now = datetime.now(UTC)
     mail = QueuedMail(
@@ -66,15 +66,15 @@ async def queue_mail(
 
 
 async def cancel_mail(session: AsyncSession, *, user_id: str, email: str) -> None:
-    """Drop the queued mails that would verify an e-mail of a user or reset the password.
+    """Drop the queued messages that would verify an address of a user or reset the password.
 
     Args:
-        email: the user's; a mail that resets a password names no user.
+        email: the user's; a message that resets a password names no user.
     """
     await repository.delete_mail_of(session, user_id=user_id, kind=Kind.VERIFICATION)
     await repository.delete_mail_to(session, email=email, kind=Kind.RESET)
 
 
 async def cancel_invitations(session: AsyncSession, *, user_id: str) -> None:
-    """Drop the queued mails by which a user invites others to register."""
+    """Drop the queued messages by which a user invites others to register."""
     await repository.delete_mail_of(session, user_id=user_id, kind=Kind.INVITATION)

@@ -15,13 +15,13 @@ async def add_mail(session: AsyncSession, mail: QueuedMail) -> None:
 
 
 async def find_due(session: AsyncSession, *, now: datetime) -> QueuedMail | None:
-    """Return the mail that has been due for longest."""
+    """Return the message that has been due for longest."""
     due = select(QueuedMail).where(QueuedMail.next_attempt_at <= now)
     return await session.scalar(due.order_by(QueuedMail.next_attempt_at).limit(1))
 
 
 async def claim(session: AsyncSession, mail: QueuedMail, *, until: datetime) -> bool:
-    """Reserve a mail for one attempt; return False if another process was faster."""
+    """Reserve a message for one attempt; return False if another process was faster."""
     statement = (
         update(QueuedMail)
         .where(QueuedMail.id == mail.id, QueuedMail.attempts == mail.attempts)

@@ -1,4 +1,4 @@
-"""The texts of mails, as plain text and simple HTML."""
+"""The texts of e-mails, as plain text and simple HTML."""
 
 import html
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from services.auth.mail.queue import Kind
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The text of one kind of mail; `path` is where its link leads, if it has one."""
+    """The text of one kind of message; `path` is where its link leads, if it has one."""
 
     subject: str
     before: str
@@ -17,7 +17,7 @@ class Text:
     path: str | None = None
 
     def with_request(self, *, at: datetime, address: str | None) -> "Text":
-        """Return the text with when (UTC) and from where the mail was requested, if that is known.
+        """Return the text with when (UTC) and from where it was requested, if known.
 
         Args:
             address: the IP address of the request.
@@ -32,7 +32,7 @@ class Text:
         return replace(self, before=self.before.replace("{organisation}", organisation))
 
 
-_IGNORE = "If you did not request this, ignore this mail; nothing changes."
+_IGNORE = "If you did not request this, ignore this e-mail; nothing changes."
 _ALARM = "If it was not you, reset your password at once and contact the operator of this service."
 
 TEXTS = {
@@ -52,13 +52,13 @@ TEXTS = {
     Kind.INVITATION: Text(
         "You are invited",
         "An administrator invites you to register. Open this link within 7 days:",
-        "If you do not want to register, ignore this mail.",
+        "If you do not want to register, ignore this e-mail.",
         "/register",
     ),
     Kind.JOIN: Text(
         "You are invited to an organisation",
         "You are invited to join the organisation “{organisation}”. Open this link within 7 days:",
-        "If you do not want to join, ignore this mail.",
+        "If you do not want to join, ignore this e-mail.",
         "/invitations/accept",
     ),
     Kind.ADDED: Text(
@@ -74,37 +74,38 @@ TEXTS = {
     ),
     Kind.PASSWORD_CHANGED: Text(
         "Your password was changed",
-        "The password of your user was changed, and all log-ins were ended.",
+        "Your password was changed, and you have been signed out everywhere.",
         _ALARM,
     ),
     Kind.EMAIL_CHANGE_REQUESTED: Text(
         "A change of your e-mail address was requested",
         "Someone who is logged in as you, probably you, wants to replace this e-mail address. It "
-        "changes once the link in a mail to the new address is opened. A new password cancels it.",
+        "changes once the link that was sent to the new address is opened. A new password cancels "
+        "the change.",
         _ALARM,
     ),
     Kind.EMAIL_CHANGED: Text(
         "Your e-mail address was changed",
-        "Your user no longer has this e-mail address.",
+        "This is no longer the e-mail address you log in with.",
         _ALARM,
     ),
     Kind.TOTP_CHANGED: Text(
         "Your second factor was changed",
-        "The second factor of your user was turned on or off.",
+        "Your second factor was turned on or off.",
         _ALARM,
     ),
 }
 
 ALREADY_REGISTERED = Text(
     "You are already registered",
-    "Someone, probably you, wants to register with this e-mail address, but you already have a "
-    "user. Log in with it; if you forgot the password, request a new one.",
+    "Someone, probably you, wants to register with this e-mail address, but you are already "
+    "registered. Log in with your password; if you forgot it, request a new one.",
     _IGNORE,
 )
 
 
 def render_plain(text: Text, *, link: str | None, token: str | None) -> str:
-    """Return a mail's plain text; for programs it also contains the token by itself."""
+    """Return a message's plain text; for programs it also contains the token by itself."""
     parts = [text.before]
     if link is not None:
         parts += [link, f"Programs may send this token instead: {token}"]
@@ -112,7 +113,7 @@ def render_plain(text: Text, *, link: str | None, token: str | None) -> str:
 
 
 def render_html(text: Text, *, link: str | None) -> str:
-    """Return a mail's HTML, without images, styles or scripts."""
+    """Return a message's HTML, without images, styles or scripts."""
     parts = [f"<p>{html.escape(text.before)}</p>"]
     if link is not None:
         parts.append(f'<p><a href="{html.escape(link)}">{html.escape(link)}</a></p>')

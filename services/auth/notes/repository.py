@@ -21,7 +21,7 @@ async def count_notes(session: AsyncSession, *, account_id: str) -> int:
 async def list_notes(
     session: AsyncSession, *, account_id: str, limit: int
 ) -> Sequence[tuple[AccountNote, str | None]]:
-    """Return the notes on an account, newest first, each with the e-mail of its author."""
+    """Return the notes on an account, newest first, each with the e-mail address of its author."""
     newest = (
         select(AccountNote, User.email)
         .outerjoin(User, User.id == AccountNote.author_id)

@@ -42,7 +42,7 @@ class TooManyNotes(ServiceError):
 async def list_notes(
     session: AsyncSession, *, account_id: str
 ) -> Sequence[tuple[AccountNote, str | None]]:
-    """Return the notes on an account, newest first, each with the e-mail of its author."""
+    """Return the notes on an account, newest first, each with the e-mail address of its author."""
     return await repository.list_notes(session, account_id=account_id, limit=MAX_NOTES)
 
 

@@ -195,7 +195,9 @@ def _ask_to_sign_in(browser: Browser, back: Return) -> Response:
 
 def _failed(secret: str, error: TooManyGuesses | AuthorizationError) -> Response:
     if isinstance(error, AuthorizationError):
-        return page("Device denied", "You do not have the rights that it asks for.", status=403)
+        return page(
+            "Device denied", "You do not have the permissions that it requests.", status=403
+        )
     shown = user_code_page(secret=secret, user_code="", problem=error.detail, status=error.status)
     shown.headers.update(error.headers)
     return shown

@@ -148,7 +148,7 @@ async def decide_device(
 
 
 class DeviceState(enum.Enum):
-    """What a device gets when it asks."""
+    """What a device gets when it polls."""
 
     UNKNOWN = "unknown"
     EXPIRED = "expired"
@@ -168,7 +168,7 @@ _ERRORS: dict[DeviceState, type[OAuthError]] = {
 
 
 def judge_device(device: DeviceCode, *, client_id: str, now: datetime) -> DeviceState:
-    """Return what a client gets that asks with a device code."""
+    """Return the state of a device code for the client that polls."""
     if device.client_id != client_id:
         return DeviceState.UNKNOWN
     if now >= device.expires_at:

@@ -30,7 +30,7 @@ _PASSWORD = Field(
 )
 _CODE = Field(
     "totp",
-    "Code of the authenticator app, or a recovery code",
+    "Code from your authenticator app, or a recovery code",
     "text",
     'required maxlength="40" autocomplete="one-time-code" autocapitalize="none"',
 )
@@ -82,7 +82,7 @@ def sign_in_page(
     problem: str | None = None,
     status: int = 200,
 ) -> HTMLResponse:
-    """Return the page that asks for e-mail and password.
+    """Return the page that asks for e-mail address and password.
 
     Args:
         secret: that of the browser's cookie.
@@ -130,7 +130,7 @@ def code_page(
     )
     return page(
         "Enter your code",
-        "A second factor protects your user.",
+        "Your sign-in is protected by a second factor.",
         problem=problem,
         content=content,
         form_targets=form_targets,

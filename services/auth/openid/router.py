@@ -96,7 +96,7 @@ async def authorize_by_form(request: Request) -> Response:
 async def sign_in(
     request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
-    """Check e-mail and password."""
+    """Check e-mail address and password."""
     sent = await read_sent_form(request, browser)
     back = sent.require_back()
     email, sealed = sent.fields.get("email", ""), sent.fields.get("link", "")

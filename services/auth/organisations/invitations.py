@@ -46,7 +46,7 @@ async def invite(
         actor: id of the user who invites, locked by the caller.
 
     Raises:
-        TooManyGuesses: too many mails to this e-mail, or from this address.
+        TooManyGuesses: too many e-mails to this address, or from this IP address.
     """
     await count_mail(session, email=email, address=address)
     now = datetime.now(UTC)
@@ -81,13 +81,13 @@ async def find_invited(
 async def accept(
     session: AsyncSession, *, user: User, token: str, logged_in: bool, address: str
 ) -> tuple[Organisation, Membership]:
-    """Join an organisation by the token in a mail that the user's address received.
+    """Join an organisation by the token in an e-mail that the user's address received.
 
     Args:
         logged_in: whether the user has logged in; otherwise only the token shows who asks.
 
     Raises:
-        LinkInvalid: the invitation is unknown, used, withdrawn, expired, or for another e-mail, or
+        LinkInvalid: the invitation is unknown, used, withdrawn, expired, or for another address, or
             the user is disabled.
         LogInFirst: nobody has logged in or confirmed the address.
     """

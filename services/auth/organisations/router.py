@@ -97,7 +97,7 @@ class MemberList(BaseModel):
 class Acceptance(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    token: str = Field(max_length=200, description="From the mail.")
+    token: str = Field(max_length=200, description="From the e-mail.")
 
 
 Manager = Annotated[Caller, Depends(RequireScope(service.MANAGE))]
@@ -176,7 +176,7 @@ async def list_members(
         TooManyGuesses,
         BodyInvalid,
     )
-    | {202: {"description": "An invitation is mailed.", "model": InvitationRead}},
+    | {202: {"description": "An invitation is sent by e-mail.", "model": InvitationRead}},
 )
 async def put_member(
     body: MemberPut,
@@ -187,11 +187,11 @@ async def put_member(
 ) -> MemberRead | JSONResponse:
     """Add or invite a member, or change a member's role.
 
-    An e-mail without a user is invited by mail (202), and joins by registering or accepting through
-    its link; if registration is by invitation, an administrator must invite it to register first.
-    The invitation ends when its inviter may no longer invite. An e-mail with a user joins at once,
-    unless the registration mode keeps secret which e-mails have users: then everyone is invited. A
-    member who loses scopes loses the tokens for the organisation.
+    An address without a user is invited by e-mail (202), and joins by registering or accepting
+    through its link; if registration is by invitation, an administrator must invite it to register
+    first. The invitation ends when its inviter may no longer invite. An address with a user joins
+    at once, unless the registration mode keeps secret which addresses have users: then everyone is
+    invited. A member who loses scopes loses the tokens for the organisation.
     """
     outcome = await service.put_member(
         session,
@@ -232,7 +232,7 @@ async def delete_member(
 async def accept_invitation(
     body: Acceptance, user: Person, session: Transaction, address: Address, failures: Failures
 ) -> OrganisationRead:
-    """Join an organisation by the token in a mail to the calling user's e-mail address."""
+    """Join an organisation by the token in an e-mail to the calling user's address."""
     try:
         joined = await invitations.accept(
             session, user=user, token=body.token, logged_in=True, address=address

@@ -146,7 +146,7 @@ async def list_members(
 async def put_member(
     session: AsyncSession, *, acting: Acting, email: str, role: Role, secret: bool, address: str
 ) -> tuple[Membership, User] | Invitation:
-    """Change a member's role, add a user as a member, or invite an address by mail.
+    """Change a member's role, add a user as a member, or invite an address by e-mail.
 
     Args:
         email: as typed.
@@ -158,9 +158,9 @@ async def put_member(
         NotFound: the acting user is no longer a member.
         OwnerNeeded: the member is or becomes an owner, and the acting one is not.
         LastOwner: no other owner would be left.
-        BodyInvalid: the e-mail is malformed.
+        BodyInvalid: the e-mail address is malformed.
         TooManyMembers: the organisation has `MAX_MEMBERS`.
-        TooManyGuesses: too many mails to this e-mail, or from this address.
+        TooManyGuesses: too many e-mails to this address, or from this IP address.
     """
     normal, organisation_id = check_email(email), acting.organisation_id
     found = await find_user_by_email(session, email=email)

@@ -1,4 +1,4 @@
-"""The pages that links in mails lead to. They work without scripts and cookies.
+"""The pages that links in e-mails lead to. They work without scripts and cookies.
 
 Opening a page uses up nothing, because mail scanners open links, too; sending its form does. The
 link's token authorises the form, so another site cannot forge one.
@@ -51,13 +51,13 @@ async def reset_by_page(
         return _reset_page(token, problem=_problem_in(error))
     except ServiceError as error:
         return _failed("Reset your password", error, failures, address)
-    return page("Password changed", "Your new password is set, and all log-ins were ended.")
+    return page("Password changed", "Your new password is set. You were signed out everywhere.")
 
 
 @router.get("/verify-email", include_in_schema=False)
 @public
 async def verification_page(token: str = "") -> HTMLResponse:
-    """Show the button that confirms an e-mail."""
+    """Show the button that confirms an e-mail address."""
     form = Form("/verify-email/page", token, "Confirm")
     return page("Confirm your e-mail address", "Is this e-mail address yours?", form=form)
 

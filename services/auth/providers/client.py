@@ -134,7 +134,7 @@ class ProviderClient:
     async def _userinfo(
         self, metadata: Mapping[str, Any], tokens: Mapping[str, Any], *, subject: str
     ) -> Mapping[str, Any]:
-        """Return what the userinfo endpoint says about the e-mail and the name."""
+        """Return what the userinfo endpoint says about the e-mail address and the name."""
         if "userinfo_endpoint" not in metadata:
             return {}
         headers = {"Authorization": f"Bearer {tokens.get('access_token', '')}"}

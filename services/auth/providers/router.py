@@ -36,7 +36,7 @@ from services.common.telemetry.requests import log
 
 router = new_router(prefix="/sign-in", tag="sign-in")
 
-_UNAVAILABLE = "Your provider does not answer as it should. Try again, or sign in otherwise."
+_UNAVAILABLE = "Your provider is not responding correctly. Try again, or sign in another way."
 _PROBLEMS = {
     Outcome.NO_VERIFIED_EMAIL: "Your provider has not verified an e-mail address for you.",
     Outcome.BY_INVITATION: "Registration is by invitation only; ask the operator to invite you.",
@@ -168,7 +168,7 @@ async def _refuse(
 ) -> Response:
     if found.outcome is not Outcome.PASSWORD_FIRST or person.email is None:
         return await _sign_in_again(issuer, browser, back, _PROBLEMS[found.outcome], 403)
-    # The provider has verified that the e-mail is this person's, so they may learn this.
+    # The provider has verified that the address is this person's, so they may learn this.
     secret = browser.identify()
     link = Link(person.issuer, person.subject, person.email, int(time.time()))
     shown = sign_in_page(
@@ -178,7 +178,7 @@ async def _refuse(
         providers=[],
         email=person.email,
         link=seal(link, secret=secret),
-        problem="Sign in with your password once, to connect your provider with your user.",
+        problem="Sign in once with your password to link your provider.",
     )
     return browser.remember(shown, secret)
 

@@ -136,7 +136,7 @@ async def link_after_password(
 ) -> None:
     """Link the person at a provider who has just signed in with the password of a user.
 
-    Changes nothing if the provider's e-mail is not the user's.
+    Changes nothing if the provider's e-mail address is not the user's.
     """
     namesake = await find_user_by_email(session, email=waiting.email)
     if namesake is not None and namesake.id == user.id:

@@ -7,7 +7,7 @@ Failures are counted in the database, across all processes, in three ways:
 - from one address for all users: to stop one password from being tried on many users.
 
 Only the first limit applies to an address that the user has logged in from before, so attacks from
-elsewhere never lock the user out. Unknown e-mails are counted like known ones.
+elsewhere never lock the user out. Unknown addresses are counted like known ones.
 
 Each time in a row that a limit is reached, the next window is twice as long, up to an hour. The
 windows of a user from all addresses do not grow: otherwise a few strangers could keep the user's
@@ -66,7 +66,7 @@ def login_keys(username: str, *, client: str, purpose: str = "") -> LoginKeys:
     """Return the keys of a log-in.
 
     Args:
-        username: the e-mail as typed; all spellings that may be the same user share a key.
+        username: the e-mail address as typed; all spellings that may be the same user share a key.
         client: the caller's IP address.
         purpose: what else is counted, apart from log-ins.
     """

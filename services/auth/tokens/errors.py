@@ -67,7 +67,7 @@ class MfaRequired(OAuthError):
 
     status = 403
     code = "mfa_required"
-    detail = "A code of the authenticator app, or a recovery code, is required in totp."
+    detail = "Send a code from the authenticator app, or a recovery code, in `totp`."
 
 
 class UnauthorizedClient(OAuthError):
@@ -104,10 +104,10 @@ class AuthorizationPending(OAuthError):
 
 
 class SlowDown(OAuthError):
-    """The device asks too often; its interval is 5 s longer from now on."""
+    """The device polls too often; its interval is 5 s longer from now on."""
 
     code = "slow_down"
-    detail = "The device asks too often; wait 5 s longer from now on."
+    detail = "The device polls too often; wait 5 s longer between requests."
 
 
 class ExpiredToken(OAuthError):
@@ -125,7 +125,7 @@ class AccessDenied(OAuthError):
 
 
 class TooManyAttempts(OAuthError):
-    """Too many failed log-ins for this e-mail or from this address; the password is not checked."""
+    """Too many failed log-ins for this user or from this address; the password is not checked."""
 
     status = 429
     code = "too_many_attempts"

@@ -39,7 +39,7 @@ class GuessLimits:
 
 
 MAIL_LIMITS = GuessLimits(attempts=5, window_s=3600)
-"""For the mails that strangers can cause; see `count_mail`."""
+"""For the e-mails that strangers can cause; see `count_mail`."""
 
 
 class TooManyGuesses(ServiceError):
@@ -134,12 +134,12 @@ async def count_failure(
 
 
 async def count_mail(session: AsyncSession, *, email: str, address: str) -> None:
-    """Count a mail that a request causes, so that nobody can flood a mailbox.
+    """Count an e-mail that a request causes, so that nobody can flood a mailbox.
 
     Addresses with and without a user count the same.
 
     Raises:
-        TooManyGuesses: too many mails to this e-mail, or from this address.
+        TooManyGuesses: too many e-mails to this address, or from this IP address.
     """
     keys = login_keys(email, client=address, purpose="mail-")
     standing = await check_standing(session, keys=keys, limits=MAIL_LIMITS, lock=True)

@@ -94,7 +94,7 @@ async def log_in(
     then: OnLogin[T],
     without_code: OnLogin[T] | None = None,
 ) -> T:
-    """Log in with e-mail and password from an IP address.
+    """Log in with e-mail address and password from an IP address.
 
     An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
     password. The result is decided in the transaction that counts the failure, so however many

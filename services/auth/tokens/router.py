@@ -109,7 +109,7 @@ def _form_of(*names: str, required: tuple[str, ...]) -> dict[str, Any]:
 async def issue_token(
     request: Request, response: Response, issuer: AppIssuer, address: Address
 ) -> IssuedToken:
-    """Issue an access token. `grant_type` is `password` (`username` is the e-mail),
+    """Issue an access token. `grant_type` is `password` (`username` is the e-mail address),
     `refresh_token`, `client_credentials` (with HTTP Basic or in the form), or, for public clients
     (`client_id`), `authorization_code` or that of device codes. Without `scope`, the token gets all
     scopes that may be granted. `account` chooses one of the user's accounts: the personal one (the

@@ -1,4 +1,4 @@
-"""What a link in a mail permits: complete a registration, verify an e-mail, reset a password."""
+"""What a link in an e-mail permits: to register, verify an e-mail address or reset a password."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -38,16 +38,16 @@ class AdministratorInvitesFirst(InvitationNeeded):
     register."""
 
     detail = (
-        "Registration is by invitation of an administrator only. Ask the operator of this service "
-        "to invite you; once you have registered, open this link again to join the organisation."
+        "Only an administrator can invite new users. Ask the operator of this service to invite "
+        "you; once you have registered, open this link again to join the organisation."
     )
 
 
 async def request_registration(session: AsyncSession, *, prepared: User, address: str) -> None:
-    """Mail a link that completes a registration; nothing shows whether the e-mail is taken.
+    """Send a link that completes a registration; nothing shows whether the address is taken.
 
     Raises:
-        TooManyGuesses: too many mails to this e-mail, or from this address.
+        TooManyGuesses: too many e-mails to this address, or from this IP address.
     """
     await count_mail(session, email=prepared.email, address=address)
     await queue_mail(
@@ -68,9 +68,9 @@ async def accept_invitation(
         mode: who may register, as in the settings.
 
     Raises:
-        LinkInvalid: the invitation is unknown, used, expired, or for another e-mail.
+        LinkInvalid: the invitation is unknown, used, expired, or for another e-mail address.
         AdministratorInvitesFirst: it is an organisation's, and the mode is `invite`.
-        EmailTaken: a user has this e-mail.
+        EmailTaken: a user has this e-mail address.
     """
     link = await use_link(session, token=token, purposes=(INVITE, JOIN))
     if link.email != prepared.email:
@@ -89,7 +89,7 @@ async def verify_email(session: AsyncSession, *, token: str, address: str) -> No
 
     Raises:
         LinkInvalid: the link is unknown, used or expired.
-        EmailTaken: another user has meanwhile taken the e-mail.
+        EmailTaken: another user has meanwhile taken the e-mail address.
     """
     purposes = (VERIFY_EMAIL, REGISTER)
     found = await find_link(session, token=token, purposes=purposes)
@@ -113,10 +113,10 @@ async def verify_email(session: AsyncSession, *, token: str, address: str) -> No
 
 
 async def request_reset(session: AsyncSession, *, email: str, address: str) -> None:
-    """Mail a link that resets a password, if the e-mail has a user; nothing here shows whether.
+    """Mail a link that resets a password, if the address has a user; nothing here shows whether.
 
     Raises:
-        TooManyGuesses: too many mails to this e-mail, or from this address.
+        TooManyGuesses: too many e-mails to this address, or from this IP address.
     """
     await count_mail(session, email=email, address=address)
     normal = normalise_email(email)
@@ -160,7 +160,7 @@ async def invite(session: AsyncSession, *, email: str, admin: User, address: str
     It ends when the administrator is disabled or deleted, or is no administrator any more.
 
     Raises:
-        BodyInvalid: the e-mail is malformed.
+        BodyInvalid: the e-mail address is malformed.
         Unauthenticated: the administrator was meanwhile disabled or deleted, or no longer is one.
     """
     normal = check_email(email)

@@ -1,4 +1,4 @@
-"""Resetting a password and verifying an e-mail, by a link in a mail. No token is needed."""
+"""Reset a password or verify an e-mail address by a link in an e-mail, without an access token."""
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,14 +25,14 @@ class ResetRequest(BaseModel):
 class ResetConfirmation(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    token: str = Field(max_length=200, description="From the mail.")
+    token: str = Field(max_length=200, description="From the e-mail.")
     password: str = Field(description="8 to 1024 characters.")
 
 
 class Verification(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    token: str = Field(max_length=200, description="From the mail.")
+    token: str = Field(max_length=200, description="From the e-mail.")
 
 
 class Accepted(BaseModel):
@@ -49,7 +49,7 @@ async def request_password_reset(
     body: ResetRequest, session: Transaction, address: Address
 ) -> Accepted:
     """Mail a link that resets the password, valid for an hour. The response is the same whether or
-    not the e-mail has a user."""
+    not the address has a user."""
     await mailed.request_reset(session, email=body.email, address=address)
     return Accepted()
 
@@ -63,7 +63,7 @@ async def request_password_reset(
 async def reset_password(
     body: ResetConfirmation, request: Request, address: Address, failures: Failures
 ) -> None:
-    """Set a new password by the token in a mail; it ends all log-ins and can be used once."""
+    """Set a new password by the token in an e-mail; it ends all log-ins and can be used once."""
     try:
         await mailed.reset_password(
             request.app.state.database,
@@ -86,7 +86,7 @@ async def reset_password(
 async def verify_email(
     body: Verification, session: Transaction, address: Address, failures: Failures
 ) -> None:
-    """Verify an e-mail, or complete a registration, by the token in a mail."""
+    """Verify an e-mail address, or complete a registration, by the token in an e-mail."""
     try:
         await mailed.verify_email(session, token=body.token, address=address)
     except LinkInvalid:

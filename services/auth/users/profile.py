@@ -57,19 +57,19 @@ async def update_profile(
     verify_first: bool,
     address: str,
 ) -> None:
-    """Change a user's name or e-mail.
+    """Change a user's name or e-mail address.
 
     Args:
         changes: `name` and `email`, each only if it is to change.
-        verify_first: keep the old e-mail until the new one is verified.
+        verify_first: keep the old address until the new one is verified.
 
     Raises:
-        BodyInvalid: the e-mail is malformed.
+        BodyInvalid: the e-mail address is malformed.
         EmailTaken: another user has it; with `verify_first`, only using the link shows it.
         Unauthenticated: the user was meanwhile deleted or disabled.
-        TooManyGuesses: too many mails to this e-mail, or from this address.
+        TooManyGuesses: too many e-mails to this address, or from this IP address.
     """
-    # The user's row comes before the counters of mails, in every transaction that locks both.
+    # The user's row comes before the counters of messages, in every transaction that locks both.
     stored = await lock_user(session, user_id=user.id)
     if not is_enabled(stored):
         raise Unauthenticated()

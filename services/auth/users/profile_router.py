@@ -82,9 +82,9 @@ class TotpCode(BaseModel):
 async def update_own_user(
     body: UserUpdate, user: Person, session: Transaction, request: Request, address: Address
 ) -> User:
-    """Change the name or the e-mail. A new e-mail gets a mail with a link that verifies it; in the
-    registration mode `verify` it counts only then. Sending the current, unverified e-mail requests
-    such a mail, too."""
+    """Change the name or the e-mail address. A new address gets a message with a link that verifies
+    it; in the registration mode `verify` it counts only then. Sending the current, unverified
+    address requests such a message, too."""
     if "email" in body.model_fields_set and not body.email:
         raise BodyInvalid([{"loc": ["body", "email"], "msg": "Must be an e-mail address."}])
     await profile.update_profile(

@@ -40,7 +40,9 @@ class Registration(BaseModel):
     )
     password: str = Field(description="8 to 1024 characters.", examples=["correct horse battery"])
     invitation: str | None = Field(
-        default=None, max_length=200, description="The token in the mail that invites this e-mail."
+        default=None,
+        max_length=200,
+        description="The token in the e-mail that invites this address.",
     )
 
 
@@ -57,7 +59,7 @@ class OwnUserRead(UserRead):
 
     name: str | None = None
     email_verified_at: datetime | None = Field(
-        default=None, description="When the user showed that the e-mail is theirs."
+        default=None, description="When the user showed that the e-mail address is theirs."
     )
     totp_confirmed_at: datetime | None = Field(
         default=None, description="Since when a log-in needs a second factor."
@@ -95,7 +97,7 @@ PreparedUser = Annotated[User, Depends(_prepare_user)]
     responses=error_responses(
         service.EmailTaken, mailed.InvitationNeeded, LinkInvalid, TooManyGuesses, BodyInvalid
     )
-    | {202: {"description": "A mail with a link was sent.", "model": RegistrationMailed}},
+    | {202: {"description": "An e-mail with a link was sent.", "model": RegistrationMailed}},
     dependencies=[Depends(_may_register)],
 )
 @public
@@ -106,11 +108,11 @@ async def register(
     mode: Annotated[str, Depends(_registration_mode)],
     address: Address,
 ) -> User | JSONResponse:
-    """Register a user. All spellings of an e-mail (case, width, punycode) are the same user.
+    """Register a user. All spellings of an address (case, width, punycode) are the same user.
 
     If registration is by invitation, only an administrator's counts, not an organisation's.
-    If registration is by e-mail, the response is always 202, and a link in the mail completes it;
-    if the e-mail is taken, the mail says so.
+    If registration is by e-mail, the response is always 202, and a link in the message completes
+    it; if the address is taken, the message says so.
     """
     if body.invitation is not None:
         return await mailed.accept_invitation(

@@ -25,18 +25,18 @@ N = TypeVar("N", bound=Namesake)
 
 
 class EmailTaken(ServiceError):
-    """A user with this e-mail already exists."""
+    """A user with this e-mail address already exists."""
 
     status = 409
     code = "email_taken"
-    detail = "A user with this e-mail already exists."
+    detail = "A user with this e-mail address already exists."
 
 
 class UserNotFound(NotFound):
-    """No user has this e-mail."""
+    """No user has this e-mail address."""
 
     code = "user_not_found"
-    detail = "No user has this e-mail."
+    detail = "No user has this e-mail address."
 
 
 class LastAdministrator(ServiceError):
@@ -58,8 +58,8 @@ async def create_user(
     """Create a user, for an operator.
 
     Raises:
-        BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
-        EmailTaken: a user has this e-mail in any spelling (see `emails.normalise_email`).
+        BodyInvalid: the address is malformed, or the password too short, too long or too common.
+        EmailTaken: a user has this e-mail address in any spelling (see `emails.normalise_email`).
         Unavailable: too many passwords are being hashed.
     """
     user = await prepare_user(hasher=hasher, email=email, password=password, admin=admin)
@@ -72,7 +72,7 @@ async def prepare_user(
     """Return a new user, validated and with a hashed password, but not stored yet.
 
     Raises:
-        BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
+        BodyInvalid: the address is malformed, or the password too short, too long or too common.
         Unavailable: too many passwords are being hashed.
     """
     address = check_email(email)
@@ -92,12 +92,12 @@ async def store_user(
     """Store a user from `prepare_user`.
 
     Args:
-        email: the e-mail as typed.
+        email: the e-mail address as typed.
         actor: who creates the user; default the user.
         address: where the request came from.
 
     Raises:
-        EmailTaken: a user has this e-mail in any spelling (see `emails.normalise_email`).
+        EmailTaken: a user has this e-mail address in any spelling (see `emails.normalise_email`).
     """
     existing = await find_user_by_email(session, email=email)
     if existing is not None or not await repository.add_user(session, user):
@@ -186,7 +186,7 @@ async def set_disabled(
     account.
 
     Raises:
-        UserNotFound: no user has this e-mail.
+        UserNotFound: no user has this e-mail address.
         LastAdministrator: no other administrator would be left, and `allow_last_admin` is False.
     """
     user = await find_user_by_email(session, email=email)
@@ -273,7 +273,7 @@ async def ensure_user(
     `in_transaction`, to run in several processes at once.
 
     Raises:
-        BodyInvalid: the e-mail is malformed, or the password too short, too long or too common.
+        BodyInvalid: the address is malformed, or the password too short, too long or too common.
     """
     check_new_password(password)
     user = await find_user_by_email(session, email=email)
@@ -302,7 +302,7 @@ async def ensure_user(
 async def end_sessions(session: AsyncSession, *, user: User) -> None:
     """Revoke all access and refresh tokens of a user who gets a new password.
 
-    The links that were mailed or are about to be are cancelled, too: a thief of the old password or
+    Links that were sent or are about to be are cancelled, too: a thief of the old password or
     of a token may have requested them.
     """
     await cancel_mail(session, user_id=user.id, email=user.email)

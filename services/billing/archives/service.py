@@ -94,7 +94,7 @@ async def archive(
         ArchiveBusy: another process is archiving.
         NotArchivable: the month must stay, is not invoiced, or its events and invoices differ.
         ArchiveUnreachable: the files cannot be written.
-        Unavailable: the database is away; repeat it.
+        Unavailable: the database is unavailable; repeat it.
     """
     if not is_installed():
         raise DuckDbNotInstalled()

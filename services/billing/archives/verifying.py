@@ -75,7 +75,7 @@ class ArchivedEvents:
         sums: Sequence[str],
         source: str,
     ) -> list[Difference]:
-        """Return like `EventSums.compare`; without archives, all that is stored."""
+        """Compare as `EventSums.compare` does; without archives, return all stored sums."""
         if self._sums is None:
             return [Difference(tuple(key), tuple(each)) async for key, each in stored]
         return await self._sums.compare(
@@ -200,7 +200,7 @@ def _check_part(sums: "EventSums", part: ArchivePart, path: Path) -> list[str]:
 async def _check_months(
     sums: "EventSums", archives: Sequence[Any], parts: Sequence[ArchivePart]
 ) -> list[str]:
-    """Check that what is recorded of months are the sums of their files."""
+    """Check that each month's recorded sums match its files."""
 
     async def rows() -> AsyncIterator[Stored]:
         for row in archives:

@@ -85,11 +85,11 @@ class CreditNoteList(BaseModel):
 
 
 class CreditTooLarge(ServiceError):
-    """The invoice has less left to give back."""
+    """The amount exceeds what is left on the invoice."""
 
     status = 409
     code = "credit_too_large"
-    detail = "The invoice has less left to give back."
+    detail = "The amount exceeds what is left on the invoice."
 
 
 async def create(

@@ -115,7 +115,7 @@ class CreditNote(Base):
     issued_at: Mapped[datetime] = mapped_column(UtcDateTime)
     entry_id: Mapped[int | None] = mapped_column(BigInteger)
     digest: Mapped[str] = mapped_column(ascii_id(32))
-    """Of everything else in the row."""
+    """Digest of all other columns."""
 
     @property
     def amount(self) -> int:

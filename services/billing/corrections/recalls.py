@@ -52,7 +52,7 @@ log = structlog.get_logger()
 
 
 class RecallCreate(BaseModel):
-    """The version whose answers are not to be paid, and why."""
+    """The version whose predictions to credit back, and why."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -55,7 +55,7 @@ async def create_recall(
     body: RecallCreate,
     call: AdminCall,
 ) -> RecallRead:
-    """Take back every request answered by a version, also those that arrive later.
+    """Take back every request answered by a version, including those that arrive later.
 
     Prepaid charges return to the balance within seconds; postpaid ones reduce the next invoice.
     """

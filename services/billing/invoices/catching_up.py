@@ -27,7 +27,7 @@ async def catch_up(database: Database, *, period: str, series: str, now: datetim
 
     Raises:
         LostRace: it waited too long for another transaction's locks.
-        Unavailable: the database is away.
+        Unavailable: the database is unavailable.
     """
     async with long_transaction(database) as session:
         await _list_late_events(session, period=period, series=series)
@@ -45,7 +45,7 @@ async def post_usage(database: Database, *, series: str, now: datetime) -> None:
 
     Raises:
         LostRace: it waited too long for another transaction's locks.
-        Unavailable: the database is away.
+        Unavailable: the database is unavailable.
     """
     async with long_transaction(database) as session:
         await repository.lock_series(session, series=series)

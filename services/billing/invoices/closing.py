@@ -54,7 +54,7 @@ class UsageMissing(ServiceError):
 
     status = 409
     code = "usage_missing"
-    detail = "Usage has not arrived."
+    detail = "Some usage has not arrived; `GET /sources` lists it."
 
 
 async def run(
@@ -74,7 +74,7 @@ async def run(
     Raises:
         MonthNotOver: the month is not over.
         UsageMissing: a journal has gaps, and nothing forces the run.
-        Unavailable: the database is away; repeat the run.
+        Unavailable: the database is unavailable; repeat the run.
     """
     if now < start_of(next_period(period)):
         raise MonthNotOver(f"{period} is not over yet.")

@@ -64,7 +64,7 @@ class Credit(NamedTuple):
     is_taxed_now: bool = True
     """Whether its tax and rounding are part of this invoice, not of an earlier one."""
     is_due: bool = False
-    """Whether this invoice uses it up, though it may leave a rest."""
+    """Whether this invoice uses it up, though it may leave a remainder."""
 
 
 class PendingCredit(NamedTuple):

@@ -75,7 +75,7 @@ class Invoice(Base):
     entry_id: Mapped[int | None] = mapped_column(BigInteger)
     """The ledger entry of the fees, tax and rounding of all invoices issued together, if any."""
     digest: Mapped[str] = mapped_column(ascii_id(32))
-    """Of everything else in the row, and of its lines."""
+    """Digest of all other columns, and of its lines."""
 
     @property
     def total(self) -> int:
@@ -141,10 +141,10 @@ class AccountCredit(Base):
     account: Mapped[str] = mapped_column(ascii_id(36))
     currency: Mapped[str] = mapped_column(ascii_id(3))
     cause: Mapped[str] = mapped_column(ascii_id(36))
-    """The recall or adjustment, or the invoice that left a rest."""
+    """The recall or adjustment, or the invoice that left a remainder."""
     model: Mapped[str] = mapped_column(ascii_id(64))
     price_id: Mapped[str] = mapped_column(ascii_id(36))
-    """Like `model`, empty if it is the rest of another credit."""
+    """Like `model`, empty if it is the remainder of another credit."""
     reason: Mapped[str] = mapped_column(exact_text(700))
     amount_high: Mapped[int] = high_part()
     amount_low: Mapped[int] = low_part("amount")
@@ -152,11 +152,11 @@ class AccountCredit(Base):
     includes_tax: Mapped[bool]
     """Whether it is rounded and with tax.
 
-    It is so if its usage is on an invoice, whose tax applies, or if it is the rest of a credit that
-    was larger than an invoice.
+    It is so if its usage is on an invoice, whose tax applies, or if it is the remainder of a credit
+    that was larger than an invoice.
     """
     period: Mapped[str | None] = mapped_column(ascii_id(7))
-    """The month of its usage; null for such rests, and if the version before stored it.
+    """The month of its usage; null for such remainders, and if the version before stored it.
 
     Without tax, it waits for the invoice of this month.
     """

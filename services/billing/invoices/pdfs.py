@@ -33,7 +33,7 @@ class InvoicePdfs:
         if key in self._made:
             self._made.move_to_end(key)
             return self._made[key]
-        # Shielded: the PDF is made and kept even if this caller goes away.
+        # Shielded: the PDF is made and kept even if this caller disconnects.
         return await asyncio.shield(self._making.get(key) or self._begin(key, invoice))
 
     def _begin(self, key: bytes, invoice: InvoiceRead) -> asyncio.Future[bytes]:

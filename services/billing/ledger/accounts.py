@@ -15,7 +15,7 @@ class CurrencyFixed(ServiceError):
 
     status = 409
     code = "currency_fixed"
-    detail = "The account has been served, charged or credited in another currency."
+    detail = "The account already uses another currency."
 
 
 async def find_currencies(session: AsyncSession, *, accounts: Collection[str]) -> dict[str, str]:

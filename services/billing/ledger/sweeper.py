@@ -59,7 +59,7 @@ async def sweep(
         accounts_at_once: how many reservations one transaction reclaims.
 
     Raises:
-        Unavailable: the database is away; some credit may have been reclaimed.
+        Unavailable: the database is unavailable; some credit may have been reclaimed.
     """
     can_judge = now - listening_since >= _LISTENS_FOR
     silent_since = now - LOST_AFTER if can_judge else None
@@ -101,7 +101,7 @@ async def reclaim_reservations(
     """Reclaim a journal's unspent credit, if no more of its events are expected.
 
     Raises:
-        Unavailable: the database is away; some credit may have been reclaimed.
+        Unavailable: the database is unavailable; some credit may have been reclaimed.
     """
     after: str | None = ""
     while after is not None:

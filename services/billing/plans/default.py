@@ -16,8 +16,8 @@ from services.common.errors import Unavailable
 class DefaultPlan:
     """Stores the default plan at startup and, if that fails, at each readiness check.
 
-    The database may be away or not migrated while the service starts. Until the plan is stored, the
-    service is not ready and requests that need the plan get 503.
+    The database may be unavailable or not migrated while the service starts. Until the plan is
+    stored, the service is not ready and requests that need the plan get 503.
     """
 
     def __init__(self, database: Database, plan: PlanCreate | None) -> None:

@@ -80,7 +80,7 @@ class _PlanTerms(BaseModel):
         description="Invoiced for each UTC month, pro rata by day; postpaid plans only.",
     )
     trial_credit: TrialCredit | None = Field(
-        default=None, description="For an account's first plan that has it; prepaid plans only."
+        default=None, description="Granted once per account; prepaid plans only."
     )
 
 

@@ -260,8 +260,8 @@ async def _check_credit(
     if held or not 0 <= available < minor_unit(left.currency):
         raise CreditLeft(
             f"The balance is {format_amount(available + held)} {left.currency}, of which "
-            f"{format_amount(held)} is held for running calls. The plan would not use it: use it "
-            "first, or ask the seller to change the plan."
+            f"{format_amount(held)} is reserved for requests in progress. The plan would not use "
+            "it: use it first, or ask the seller to change the plan."
         )
 
 

@@ -1,4 +1,4 @@
-"""Turn API keys into callers by asking auth, and remember the answers for when auth is away."""
+"""Turn API keys into callers by asking auth; remember the answers for when it is unavailable."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ CONFIRM_EVERY_S = 300
 KEEP_S = 900
 """How long a key works without auth, from when auth last answered."""
 RETRY_S = 10
-"""How long auth counts as away after it did not answer."""
+"""How long auth counts as unavailable after it did not answer."""
 REFUSED_S = 5
 """How long a refusal is repeated without asking again."""
 ASKING_AT_ONCE = 8
@@ -143,11 +143,11 @@ class KeyVerifier:
             del self._confirmed[digest]
 
     def _recall(self, digest: bytes) -> Caller:
-        """Return the caller of a key while auth is away.
+        """Return the caller of a key while auth is unavailable.
 
         Raises:
             Unauthenticated: the key has expired.
-            Unavailable: auth never confirmed the key, or has been away for too long.
+            Unavailable: auth never confirmed the key, or has been unavailable for too long.
         """
         confirmed, now = self._confirmed.get(digest), self._clock()
         if confirmed is None:

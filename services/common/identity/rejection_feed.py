@@ -16,7 +16,7 @@ log = structlog.get_logger()
 async def report_rejections(
     auth: AuthClient, rejections: RejectionLog, *, every_s: float = EVERY_S
 ) -> None:
-    """Report rejected credentials to auth until cancelled; while auth is away, they are kept."""
+    """Report rejected credentials to auth until cancelled; keep them while it is unavailable."""
     is_away = False
     while True:
         await asyncio.sleep(every_s)

@@ -18,8 +18,8 @@ log = structlog.get_logger()
 async def follow_revocations(auth: AuthClient, verifier: TokenVerifier) -> None:
     """Apply revocations as auth publishes them, until cancelled.
 
-    While auth is away, the verifier keeps what it knows: API keys for 15 minutes, and tokens until
-    they expire.
+    While auth is unavailable, the verifier keeps what it knows: API keys for 15 minutes, and tokens
+    until they expire.
     """
     after, is_away = 0, False
     while True:

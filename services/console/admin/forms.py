@@ -32,7 +32,8 @@ class Sent:
     def key(self, form: str, fresh: str) -> str:
         """Return the id that the form is sent under.
 
-        After an API went away it is the same as before: perhaps the API did what the form asks.
+        If an API became unavailable, it is the same as before: perhaps the API did what the form
+        asks.
         """
         return self.fields["once"] if form == self.name and "once" in self.fields else fresh
 

@@ -27,7 +27,7 @@ router = new_router(prefix="/admin/models", tag="administration")
 
 _MAX_COLUMNS = 12
 _JUDGED_FROM = 50
-"""How many requests a canary needs in a process of inference before it is judged there."""
+"""How many requests a canary needs in an inference process before it is judged there."""
 
 
 @router.get("")

@@ -17,9 +17,9 @@ _FIRST_PERCENT = 5
 _PERCENTS = (25, 50, 100)
 """The steps in which a canary gets more callers."""
 _NOTICE = timedelta(days=90)
-"""How long callers have to leave a deprecated version, if nothing else is chosen."""
+"""How long callers have to switch from a deprecated version, if nothing else is chosen."""
 _WHY = "--reason 'say why'"
-_PINS = "New versions no longer go live by themselves until you release one or unpin the model."
+_PINS = "New versions are not released automatically until you release one or unpin the model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +181,12 @@ def _deprecate(model: str, version: Version, today: date) -> Command:
     if version.sunset is not None:
         return Command(
             "Take the deprecation back",
-            "Its answers no longer ask callers to leave it.",
+            "Responses no longer ask callers to switch versions.",
             f"{command} --undo",
         )
     return Command(
         "Deprecate",
-        "Its answers ask callers to leave it by this date. It goes on answering.",
+        "Responses carry this date as the sunset. The version keeps answering.",
         f"{command} --sunset {(today + _NOTICE).isoformat()}",
     )
 

@@ -69,8 +69,8 @@ async def change_plan(
             apis.billing, token=session.token, plan=form.get("plan", "")
         )
     except (ApiProblem, ApiUnavailable) as error:
-        away = "Billing is unavailable; the plan was not changed."
-        wrong = explain(error, fields=(), away=away)
+        unavailable = "Billing is unavailable; the plan was not changed."
+        wrong = explain(error, fields=(), unavailable=unavailable)
         return await _show(request, session, apis.billing, wrong=wrong)
     flash = Flash("success", f"You are now on the plan “{subscription['name']}”.")
     return write_flash(request, see_other("/billing"), flash)

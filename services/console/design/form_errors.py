@@ -7,18 +7,18 @@ from services.console.sessions.flashes import Flash
 
 
 def explain(
-    error: ApiProblem | ApiUnavailable | None, *, fields: Collection[str], away: str
+    error: ApiProblem | ApiUnavailable | None, *, fields: Collection[str], unavailable: str
 ) -> tuple[int, dict[str, str], list[Flash]]:
     """Return the page's status, the errors by field, and the notice about no field.
 
     Args:
         fields: those of the form, beside which an error can be shown.
-        away: what the notice says if the API is unavailable.
+                unavailable: what the notice says if the API is unavailable.
     """
     if error is None:
         return 200, {}, []
     if isinstance(error, ApiUnavailable):
-        return 503, {}, [Flash("danger", away)]
+        return 503, {}, [Flash("danger", unavailable)]
     errors = {location.partition(".")[0]: text for location, text in error.errors.items()}
     is_shown = not errors.keys().isdisjoint(fields)
     return error.status, errors, [] if is_shown else [Flash("danger", error.detail)]

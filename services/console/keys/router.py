@@ -101,8 +101,8 @@ async def _show(
     form: Mapping[str, str] | None = None,
     error: ApiProblem | ApiUnavailable | None = None,
 ) -> Response:
-    away = "Auth is unavailable; the key was not created."
-    status, errors, notices = explain(error, fields=_FIELDS, away=away)
+    unavailable = "Auth is unavailable; the key was not created."
+    status, errors, notices = explain(error, fields=_FIELDS, unavailable=unavailable)
     return show(
         request,
         "keys/keys.html.j2",

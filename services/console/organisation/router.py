@@ -70,7 +70,7 @@ async def put_member(
         )
     except (ApiProblem, ApiUnavailable) as error:
         return await _show(request, session, apis, form=form, error=error)
-    text = f"{email} is invited by mail." if invited else f"{email} has the role “{role}”."
+    text = f"{email} is invited by e-mail." if invited else f"{email} has the role “{role}”."
     return write_flash(request, see_other(PAGE), Flash("success", text))
 
 
@@ -99,8 +99,10 @@ async def _show(
     form: Mapping[str, str] | None = None,
     error: ApiProblem | ApiUnavailable | None = None,
 ) -> Response:
-    away = "Auth is unavailable; nothing was changed."
-    status, errors, notices = explain(error, fields=("name", "email", "role"), away=away)
+    unavailable = "Auth is unavailable; nothing was changed."
+    status, errors, notices = explain(
+        error, fields=("name", "email", "role"), unavailable=unavailable
+    )
     members: Part[Members] | None = None
     if not session.is_personal:
         members = await load(

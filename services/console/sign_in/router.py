@@ -206,7 +206,7 @@ async def open_session(apis: Apis, tokens: Tokens) -> Session:
     """Return the session of someone with new tokens.
 
     Raises:
-        ApiUnavailable, ApiProblem, TokenRejected: auth does not answer as it should.
+        ApiUnavailable, ApiProblem, TokenRejected: auth does not respond correctly.
     """
     user = await auth_api.read_user(apis.auth, token=tokens.access_token)
     session = new_session(tokens, user=user, account_name=None, role="owner")
@@ -234,7 +234,7 @@ def _refused(request: Request, flow: Flow, error: str) -> Response:
 
 
 def _without_renewal(request: Request, goal: str) -> Response:
-    """Go on with a token that is still valid while auth is away."""
+    """Go on with a token that is still valid while auth is unavailable."""
     cookies: Cookies = request.app.state.cookies
     session = read_visitor(request).session
     if session is None:

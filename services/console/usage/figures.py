@@ -88,7 +88,7 @@ def monthly(
 
 
 def forecast(amount: Decimal, *, month: Month, now: datetime) -> Decimal | None:
-    """Return what the month will come to if it goes on like this; None for a month that is over.
+    """Return what the month will come to at the current rate; None for a month that is over.
 
     In the first hours of a month, nothing can be said yet.
     """

@@ -18,7 +18,9 @@ class OriginNotAllowed(ServiceError):
 
     status = 403
     code = "origin_not_allowed"
-    detail = "Pages of this origin may not call; an operator can add it to INFERENCE_CORS_ORIGINS."
+    detail = (
+        "This origin may not call this service; an operator can add it to INFERENCE_CORS_ORIGINS."
+    )
 
 
 router = new_router(tag="mcp")

@@ -37,10 +37,10 @@ def test_a_pin_shows_in_the_list_until_it_is_ended(store: SignedStore) -> None:
 
     assert (pinned.exit_code, ended.exit_code) == (0, 0)
     assert f"wine: pinned to version {SECOND} (eve@desk, " in listed
-    assert "until 2999-01-31 00:00Z: audit; automatic releases do not go live until: " in listed
+    assert "until 2999-01-31 00:00Z: audit; no version is released automatically until: " in listed
     assert f"{SECOND}  passed  live, pinned\n" in listed
     assert [row["pinned"] for row in rows] == [False, True]
-    assert ended.stdout == "wine: not pinned; automatic releases go live\n"
+    assert ended.stdout == "wine: not pinned; automatic releases are allowed\n"
     assert "pinned" not in run("list").stdout
 
 
@@ -58,7 +58,7 @@ def test_a_repeat_changes_nothing_and_exits_0(store: SignedStore) -> None:
     unpinned = run("unpin", "wine")
 
     assert (first["written"], again["written"], again["pinned"]) == (True, False, True)
-    assert unpinned.stdout == "wine: not pinned already; automatic releases go live\n"
+    assert unpinned.stdout == "wine: not pinned already; automatic releases are allowed\n"
 
 
 def test_pinning_another_version_puts_it_live(store: SignedStore) -> None:

@@ -114,7 +114,7 @@ async def test_an_unknown_email_is_one_line_and_exit_code_1(tollgate: Run) -> No
     for words in COMMANDS_OF_NOBODY:
         ended = await tollgate(*words)
         assert (ended.exit_code, ended.stdout) == (1, "")
-        assert ended.stderr == "error: No user has this e-mail.\n"
+        assert ended.stderr == "error: No user has this e-mail address.\n"
 
 
 @pytest.mark.parametrize("command", ["disable", "enable", "reset-second-factor"])

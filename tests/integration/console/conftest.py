@@ -59,7 +59,7 @@ class World:
 
 
 class _Switchboard(httpx.AsyncBaseTransport):
-    """Connects the console to the services, except those that are away."""
+    """Connects the console to the services, except those that are unavailable."""
 
     def __init__(self, services: dict[str, FastAPI], away: set[str]) -> None:
         self._services = services

@@ -38,7 +38,7 @@ class TestUsage:
     async def test_a_month_without_calls_says_what_to_do_next(self, browser: AsyncClient) -> None:
         page = await visit(browser, "/usage")
 
-        assert "No calls in these days" in text_of(page)
+        assert "No calls in this period" in text_of(page)
         assert 'data-testid="usage-requests">0<' in page.text
 
     async def test_it_shows_the_calls_by_day_and_by_model(

@@ -79,7 +79,7 @@ async def test_members_are_invited_and_removed(world: World, browser: AsyncClien
         await submit(browser, page, "/organisation/members", email=invited, role="viewer"),
     )
 
-    assert f"{invited} is invited by mail." in text_of(page)
+    assert f"{invited} is invited by e-mail." in text_of(page)
     assert "Invited" in text_of(page)
 
 

@@ -247,7 +247,7 @@ class TestCells:
     def test_under_the_same_name_are_refused(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"part\.csv: duplicate column 'a'; rename one"):
             read(tmp_path, "a,b,a", "1,2,3")
-        with pytest.raises(DataError, match="'a' and 'a ' differ only in blanks; rename one"):
+        with pytest.raises(DataError, match="'a' and 'a ' differ only in white space; rename one"):
             read(tmp_path, "a,b,a ", "1,2,3")
 
     def test_that_are_dropped_are_stated(self, tmp_path: Path) -> None:

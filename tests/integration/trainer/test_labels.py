@@ -31,7 +31,7 @@ class TestSimilarLabels:
         "odd", ["Yes", "YES", "yes ", "y es", "yes\u00a0", "yes\u200b", "ｙes"]
     )
     def test_are_refused_with_counts(self, tmp_path: Path, odd: str) -> None:
-        with pytest.raises(DataError, match=r"only in case or blanks: .yes. .37 rows") as why:
+        with pytest.raises(DataError, match=r"only in case or white space: .yes. .37 rows") as why:
             problem(tmp_path, ["yes"] * 37 + [odd] * 3 + ["no"] * 40)
 
         assert "(3 rows)" in str(why.value)
@@ -51,7 +51,7 @@ class TestSimilarLabels:
             problem(tmp_path, labels, classes=["a", "A"])
 
     def test_cannot_be_stated_if_only_blanks_at_their_ends_differ(self) -> None:
-        with pytest.raises(DataError, match=r"^dataset.json: .* differ only in blanks"):
+        with pytest.raises(DataError, match=r"^dataset.json: .* differ only in white space"):
             parse_dataset_config(b'{"classes": ["yes", "yes ", "no"]}')
 
     def test_with_the_same_blanks_in_every_row_are_trimmed(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Missing values and blanks mean the same in training and in a request."""
+"""Missing values and white space mean the same in training and in a request."""
 
 import random
 from pathlib import Path

@@ -10,7 +10,7 @@ from services.billing.watching import BooksWatch
 
 
 class Books:
-    """Books whose differences are given; None: the database is away."""
+    """Books whose differences are given; None: the database is unavailable."""
 
     def __init__(self, differences: list[str] | None) -> None:
         self.differences = differences

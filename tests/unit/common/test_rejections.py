@@ -19,7 +19,7 @@ BEARER = (b"authorization", b"Bearer nonsense")
 
 
 class Auth:
-    """Auth as a service reports to it; it is away for the first calls."""
+    """Auth as a service reports to it; it is unavailable for the first calls."""
 
     def __init__(self, *, away: int = 0, calls: int = 1) -> None:
         self._away = away

@@ -1,4 +1,4 @@
-"""Who invites to an organisation, and from where a mail was requested."""
+"""Who invites to an organisation, and from where an e-mail was requested."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -32,7 +32,7 @@ RENEW_AFTER_S = 20.0
 FRESH_S = 30.0
 """A request waits for new terms if the account's terms are older than this…"""
 REFRESH_S = 1.0
-"""…but no longer than this, since the old terms are still valid if billing is away."""
+"""…but no longer than this, since the old terms are still valid if billing is unavailable."""
 IDLE_AFTER_S = 60.0
 """An account unused for this long gives its unspent credit back to other processes."""
 FORGET_AFTER_S = 600.0
@@ -52,7 +52,7 @@ class LeaseManager:
 
     Args:
         journal: id of this process run; billing keeps its grants under it.
-        max_age_s: how long postpaid terms stay valid while billing is away.
+        max_age_s: how long postpaid terms stay valid while billing is unavailable.
         max_looks: the most accounts to look at in one tick, so that it does not take long.
     """
 
