@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any, cast
 
@@ -42,6 +43,22 @@ async def upsert(
     """
     if not rows:
         return
+    statement = _upserting(
+        model, session.get_bind().dialect.name, tuple(add), tuple(add_amounts), tuple(put)
+    )
+    keys = [column.key for column in table_of(model).primary_key]
+    await insert_rows(session, statement, sorted(rows, key=itemgetter(*keys)))
+
+
+@lru_cache(maxsize=128)
+def _upserting(
+    model: type[Base],
+    dialect: str,
+    add: tuple[str, ...],
+    add_amounts: tuple[str, ...],
+    put: tuple[str, ...],
+) -> Any:
+    """Return the INSERT of `upsert`: the same object each time, so that it is compiled once."""
     table = table_of(model)
     columns = table.columns
     keys = [column.key for column in table.primary_key]
@@ -53,55 +70,77 @@ async def upsert(
             *((name, new(columns[name])) for name in put),
         ]
 
-    if session.get_bind().dialect.name == "mysql":
+    if dialect == "mysql":
         # Not SQLAlchemy's `inserted`: on MySQL 8 it uses a row alias, and then aiomysql no longer
         # sends many rows as one statement.
-        statement: Any = mysql.insert(table).on_duplicate_key_update(
+        return mysql.insert(table).on_duplicate_key_update(
             changes(func.values) or [(keys[0], columns[keys[0]])]
         )
-    else:
-        onto = sqlite.insert(table)
-        changed = dict(changes(lambda column: onto.excluded[column.key]))
-        statement = (
-            onto.on_conflict_do_update(index_elements=keys, set_=changed)
-            if changed
-            else onto.on_conflict_do_nothing(index_elements=keys)
-        )
-    await insert_rows(session, statement, sorted(rows, key=itemgetter(*keys)))
+    onto = sqlite.insert(table)
+    changed = dict(changes(lambda column: onto.excluded[column.key]))
+    return (
+        onto.on_conflict_do_update(index_elements=keys, set_=changed)
+        if changed
+        else onto.on_conflict_do_nothing(index_elements=keys)
+    )
 
 
 async def insert_rows(
     session: AsyncSession, statement: Insert, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Run an INSERT of rows that all have the same columns.
+    """Run an INSERT of rows that all have the same columns; see `insert_columns`."""
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    await insert_columns(session, statement, columns)
 
-    On MySQL this writes the values into the statement's text, column by column. SQLAlchemy and the
-    driver would convert every value on its own, which takes longer than the server needs to store
-    it.
+
+async def insert_columns(
+    session: AsyncSession, statement: Insert, columns: Mapping[str, Sequence[Any]]
+) -> None:
+    """Run an INSERT of rows, given by column.
+
+    On MySQL this writes the values into the statement's text. SQLAlchemy and the driver would
+    convert every value on its own, which takes longer than the server needs to store it.
     """
+    names = list(columns)
     if session.get_bind().dialect.name != "mysql":
-        await session.execute(statement, rows)
+        rows = zip(*columns.values(), strict=True)
+        await session.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
         return
     connection = await session.connection()
     link: Any = (await connection.get_raw_connection()).driver_connection
-    table, names = cast(Table, statement.table), list(rows[0])
-    compiled = str(statement.compile(dialect=connection.dialect, column_keys=names))
-    names.sort(key=[column.key for column in table.columns].index)  # the order of the statement
-    head, _, tail = compiled.partition(f"({', '.join(['%s'] * len(names))})")
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        part = rows[start : start + _ROWS_PER_STATEMENT]
-        columns = [
+    head, tail, converters = _around_values(statement, connection.dialect, tuple(columns))
+    for start in range(0, len(columns[names[0]]), _ROWS_PER_STATEMENT):
+        literals = [
             _literals(
-                [row[name] for row in part],
-                convert=_converter(table.columns[name].type, connection.dialect),
+                columns[name][start : start + _ROWS_PER_STATEMENT],
+                convert=convert,
                 escape=link.escape,
             )
-            for name in names
+            for name, convert in converters.items()
         ]
-        values = ",".join([f"({','.join(row)})" for row in zip(*columns, strict=True)])
+        values = ",".join([f"({','.join(row)})" for row in zip(*literals, strict=True)])
         await connection.exec_driver_sql(
             head + values + tail, execution_options={"no_parameters": True}
         )
+
+
+@lru_cache(maxsize=128)
+def _around_values(
+    statement: Insert, dialect: Dialect, names: tuple[str, ...]
+) -> tuple[str, str, dict[str, Callable[[Any], Any] | None]]:
+    """Return an INSERT's text before and after its row of values, and how to convert those.
+
+    The columns are in the order of the statement, which is that of the table.
+    """
+    table = cast(Table, statement.table)
+    compiled = str(statement.compile(dialect=dialect, column_keys=list(names)))
+    head, _, tail = compiled.partition(f"({', '.join(['%s'] * len(names))})")
+    converters = {
+        column.key: _converter(column.type, dialect)
+        for column in table.columns
+        if column.key in names
+    }
+    return head, tail, converters
 
 
 def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:

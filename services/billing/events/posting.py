@@ -13,13 +13,13 @@ from services.billing.ledger.entries import Entry, make_entry, usage_postings
 
 def usage_entries(rating: Rating, *, now: datetime) -> list[Entry]:
     """Return the entries of a batch's accepted events; free events alone have none."""
-    plans = {rated.offer.price.id: rated.offer.plan for rated in rating.accepted}
+    offers = {rated.offer.month.price_id: rated.offer for rated in rating.accepted}
     charged: defaultdict[str, Counter[tuple[str, bool]]] = defaultdict(Counter)
     earned: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for key, sums in rating.hours.items():
-        plan = plans[key.price_id]
-        charged[plan.currency][key.account, plan.billing == "prepaid"] += sums.amount
-        earned[plan.currency][key.model] += sums.amount
+        offer = offers[key.price_id]
+        charged[offer.currency][key.account, offer.is_prepaid] += sums.amount
+        earned[offer.currency][key.model] += sums.amount
     made = [
         make_entry(
             "usage",

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.billing.events.batch import Arrival, EventId
 from services.billing.ledger.reservations import Funds
 from services.billing.models import Plan, Price
-from services.billing.plans.pricing import charge
+from services.billing.plans.pricing import Tier, charge
 from services.billing.plans.service import PriceBook
 from services.billing.usage.sums import (
     BreakdownKey,
@@ -27,12 +27,19 @@ Rejection = str
 
 
 class Offer(NamedTuple):
-    """The price that applies to an event, and the month its request counts in."""
+    """The price that applies to an event, and the month its request counts in.
+
+    It also has what is asked for each event of the plan and the price, whose attributes are slow.
+    """
 
     plan: Plan
     price: Price
     month: MonthKey
     late: bool
+    currency: str
+    is_prepaid: bool
+    tiers: Sequence[Tier]
+    included_requests: int
 
 
 class Rated(NamedTuple):
@@ -87,8 +94,7 @@ class _Added:
 class _Tally:
     """What the events rated so far add up to."""
 
-    months: defaultdict[MonthKey, _Added] = field(default_factory=lambda: defaultdict(_Added))
-    hours: defaultdict[HourKey, _Added] = field(default_factory=lambda: defaultdict(_Added))
+    months: dict[MonthKey, _Added] = field(default_factory=dict)
     currencies: dict[str, str] = field(default_factory=dict)
     prepaid: Counter[str] = field(default_factory=Counter)
 
@@ -101,10 +107,17 @@ def find_offers(
     Args:
         closed: the closed months; their events count in the open one.
     """
-    return {
-        arrival.index: _find_offer(arrival, book=book, closed=closed, open_period=open_period)
-        for arrival in arrivals
-    }
+    named: dict[tuple[str, str, str], Offer | Rejection] = {}
+    offers: dict[int, Offer | Rejection] = {}
+    for arrival in arrivals:
+        price_id = arrival.event.data.price_id
+        key = (arrival.event.subject, arrival.period, price_id or "")
+        offer = named.get(key) if price_id else None
+        if offer is None:
+            offer = _find_offer(arrival, book=book, closed=closed, open_period=open_period)
+            named[key] = offer
+        offers[arrival.index] = offer
+    return offers
 
 
 def _find_offer(
@@ -127,7 +140,16 @@ def _find_offer(
             return "the plan has no price for the model"
         plan, price = in_force, found
     period = open_period if late else arrival.period
-    return Offer(plan, price, MonthKey(event.subject, period, price.id), late)
+    return Offer(
+        plan,
+        price,
+        MonthKey(event.subject, period, price.id),
+        late,
+        currency=plan.currency,
+        is_prepaid=plan.billing == "prepaid",
+        tiers=price.tiers,
+        included_requests=price.included_requests,
+    )
 
 
 def rate(
@@ -173,14 +195,15 @@ def rate(
             accepted.append(rated)
         else:
             rejected.append(RejectedEvent(index=arrival.index, id=arrival.event.id, reason=rated))
+    versions = _by_version(accepted)
     return Rating(
         accepted=accepted,
         rejected=rejected,
         conflicts=conflicts,
         duplicates=duplicates,
         months={key: added.sums() for key, added in tally.months.items()},
-        hours={key: added.sums() for key, added in tally.hours.items()},
-        versions=_by_version(accepted),
+        hours=_by_hour(versions),
+        versions=versions,
         breakdowns=_break_down(accepted),
         currencies=tally.currencies,
     )
@@ -190,16 +213,29 @@ def _by_version(accepted: Sequence[Rated]) -> dict[VersionKey, Sums]:
     """Return the sums of new events by version."""
     sums: defaultdict[tuple[str, datetime, str, str, str], _Added] = defaultdict(_Added)
     for arrival, offer, amount in accepted:
-        account, data, hour = arrival.event.subject, arrival.event.data, hour_of(arrival.time)
-        sums[account, hour, data.model, offer.price.id, data.version].add(data.rows, amount)
+        data, hour = arrival.event.data, hour_of(arrival.time)
+        account, _, price_id = offer.month
+        sums[account, hour, data.model, price_id, data.version].add(data.rows, amount)
     return {VersionKey(*key): added.sums() for key, added in sums.items()}
+
+
+def _by_hour(versions: Mapping[VersionKey, Sums]) -> dict[HourKey, Sums]:
+    """Return the sums by hour of those by version."""
+    hours: dict[HourKey, Sums] = {}
+    for version, sums in versions.items():
+        key = HourKey(version.account, version.hour, version.model, version.price_id)
+        hours[key] = hours[key].plus(*sums) if key in hours else sums
+    return hours
 
 
 def _break_down(accepted: Sequence[Rated]) -> dict[BreakdownKey, Sums]:
     """Return the sums of new events by API key and tag, where they have one."""
     sums: defaultdict[tuple[str, str, datetime, str], _Added] = defaultdict(_Added)
     for arrival, _, amount in accepted:
-        account, data, hour = arrival.event.subject, arrival.event.data, hour_of(arrival.time)
+        data = arrival.event.data
+        if data.api_key is None and not data.tags:
+            continue
+        account, hour = arrival.event.subject, hour_of(arrival.time)
         if data.api_key is not None:
             sums[account, "api_key", hour, data.api_key].add(data.rows, amount)
         for name, value in (data.tags or {}).items():
@@ -219,27 +255,25 @@ def _charge(
     """Price an event and add it to the tally, or return why it cannot be charged."""
     account, rows = arrival.event.subject, arrival.event.data.rows
     currency = currencies.get(account) or tally.currencies.get(account)
-    if currency not in (None, offer.plan.currency):
+    if currency not in (None, offer.currency):
         return "the price is not in the account's currency"
-    before, added = months[offer.month], tally.months.get(offer.month)
-    requests, spent = (added.requests, added.amount) if added else (0, 0)
+    before, added = months[offer.month], tally.months.get(offer.month) or _Added()
     amount = charge(
-        tiers=offer.price.tiers,
-        included_requests=offer.price.included_requests,
-        number=before.requests + requests + 1,
+        tiers=offer.tiers,
+        included_requests=offer.included_requests,
+        number=before.requests + added.requests + 1,
         rows=rows,
     )
-    if before.amount + spent + amount > MAX_SUM:
+    if before.amount + added.amount + amount > MAX_SUM:
         return "the amount is too large"
-    if offer.plan.billing == "prepaid":
+    if offer.is_prepaid:
         available = funds[account].available if account in funds else 0
         if tally.prepaid[account] + amount > MAX_SUM + min(available, 0):
             return "the amount is too large"
         tally.prepaid[account] += amount
 
-    hour = HourKey(account, hour_of(arrival.time), arrival.event.data.model, offer.price.id)
-    tally.months[offer.month].add(rows, amount)
-    tally.hours[hour].add(rows, amount)
+    added.add(rows, amount)
+    tally.months[offer.month] = added
     if currency is None:
-        tally.currencies[account] = offer.plan.currency
+        tally.currencies[account] = offer.currency
     return Rated(arrival, offer, amount)

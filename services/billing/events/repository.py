@@ -9,11 +9,13 @@ from sqlalchemy import insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
-from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.bulk_insert import insert_columns, insert_rows, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
 from services.billing.invoices.models import LateEvent
 from services.billing.models import EventConflict, EventKey, UsageEvent
+
+_ADD_KEYS, _ADD_EVENTS = insert(table_of(EventKey)), insert(table_of(UsageEvent))
 
 
 class ConflictKey(NamedTuple):
@@ -64,16 +66,10 @@ async def add_events(
     """
     if not events:
         return
-    in_order = sorted(events, key=lambda rated: rated.arrival.key)
-    await insert_rows(
-        session, insert(table_of(EventKey)), [_key_row(rated.arrival) for rated in in_order]
-    )
-    by_time = sorted(events, key=lambda rated: (rated.arrival.time, rated.arrival.key))
-    await insert_rows(
-        session,
-        insert(table_of(UsageEvent)),
-        [_event_row(rated, entries, late, now) for rated in by_time],
-    )
+    by_key = sorted(events, key=lambda rated: rated.arrival.key)
+    await insert_columns(session, _ADD_KEYS, _key_columns(by_key))
+    by_time = sorted(by_key, key=lambda rated: rated.arrival.time)
+    await insert_columns(session, _ADD_EVENTS, _event_columns(by_time, entries, late, now))
     if moved := [_late_row(rated) for rated in by_time if rated.offer.late]:
         await insert_rows(session, insert(table_of(LateEvent)), moved)
 
@@ -111,12 +107,13 @@ async def list_conflicts(
     return (await session.scalars(found)).all()
 
 
-def _key_row(arrival: Arrival) -> dict[str, object]:
+def _key_columns(events: Sequence[Rated]) -> dict[str, Sequence[object]]:
+    arrivals = [rated.arrival for rated in events]
     return {
-        "id": arrival.key.id,
-        "source": arrival.key.source,
-        "fingerprint": arrival.fingerprint,
-        "time": arrival.time,
+        "id": [arrival.key.id for arrival in arrivals],
+        "source": [arrival.key.source for arrival in arrivals],
+        "fingerprint": [arrival.fingerprint for arrival in arrivals],
+        "time": [arrival.time for arrival in arrivals],
     }
 
 
@@ -131,30 +128,34 @@ def _late_row(rated: Rated) -> dict[str, object]:
     }
 
 
-def _event_row(
-    rated: Rated, entries: Mapping[str, int | None], late: Set[int], now: datetime
-) -> dict[str, object]:
-    arrival, event, month = rated.arrival, rated.arrival.event, rated.offer.month
+def _event_columns(
+    events: Sequence[Rated], entries: Mapping[str, int | None], late: Set[int], now: datetime
+) -> dict[str, Sequence[object]]:
+    arrivals, offers, charged = zip(*events, strict=True)
+    envelopes = [arrival.event for arrival in arrivals]
+    data = [envelope.data for envelope in envelopes]
+    high, low = zip(*map(amounts.split, charged), strict=True)
     return {
-        "time": arrival.time,
-        "id": event.id,
-        "source": event.source,
-        "account": event.subject,
-        "model": event.data.model,
-        "version": event.data.version,
-        "rows": event.data.rows,
-        "client_id": event.data.client_id,
-        "api_key": event.data.api_key,
-        "tags": _tags_text(event.data.tags),
-        "input_sha256": event.data.input_sha256,
-        "price_id": month.price_id,
-        **amounts.columns("amount", rated.amount),
-        "period": month.period,
-        "late": rated.offer.late or arrival.index in late,
-        "journal": event.journal or event.source,
-        "sequence": event.sequence,
-        "received_at": now,
-        "entry_id": entries.get(rated.offer.plan.currency),
+        "time": [arrival.time for arrival in arrivals],
+        "id": [envelope.id for envelope in envelopes],
+        "source": [envelope.source for envelope in envelopes],
+        "account": [envelope.subject for envelope in envelopes],
+        "model": [each.model for each in data],
+        "version": [each.version for each in data],
+        "rows": [each.rows for each in data],
+        "client_id": [each.client_id for each in data],
+        "api_key": [each.api_key for each in data],
+        "tags": [_tags_text(each.tags) for each in data],
+        "input_sha256": [each.input_sha256 for each in data],
+        "price_id": [offer.month.price_id for offer in offers],
+        "amount_high": high,
+        "amount": low,
+        "period": [offer.month.period for offer in offers],
+        "late": [rated.offer.late or rated.arrival.index in late for rated in events],
+        "journal": [envelope.journal or envelope.source for envelope in envelopes],
+        "sequence": [envelope.sequence for envelope in envelopes],
+        "received_at": [now] * len(events),
+        "entry_id": [entries.get(offer.currency) for offer in offers],
     }
 
 

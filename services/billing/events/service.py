@@ -138,7 +138,7 @@ async def _load(
         },
     )
     offered = {
-        offer.month: offer.plan.currency
+        offer.month: offer.currency
         for arrival in arrivals
         if isinstance(offer := priced.offers[arrival.index], Offer) and arrival.key not in known
     }

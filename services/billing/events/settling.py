@@ -49,7 +49,7 @@ def find_payments(
     payments = [
         _payment(arrival.index, _spend(arrival, offer), offer.price)
         for arrival in batch.arrivals
-        if isinstance(offer := offers[arrival.index], Offer) and _is_prepaid(offer.plan)
+        if isinstance(offer := offers[arrival.index], Offer) and offer.is_prepaid
     ]
     for index, spend in batch.spent.items():
         plan, price = book.prices.get(spend.price_id, (None, None))
@@ -64,7 +64,9 @@ def _is_prepaid(plan: Plan) -> bool:
 
 def _spend(arrival: Arrival, offer: Offer) -> Spend:
     event = arrival.event
-    return Spend(event.subject, event.journal, event.sequence, offer.price.id, event.data.rows)
+    return Spend(
+        event.subject, event.journal, event.sequence, offer.month.price_id, event.data.rows
+    )
 
 
 def _payment(index: int, spend: Spend, price: Price) -> Payment:

@@ -24,6 +24,7 @@ from services.billing.models import Account, Credit, LedgerEntry, LedgerPosting
 from services.billing.sources.models import Journal
 
 _Row = models.CreditReservation
+_ADD_POSTINGS = insert(table_of(LedgerPosting))
 _AMOUNTS = ("granted", "settled", "returned", "spent")
 _COLUMNS = [
     _Row.account,
@@ -136,7 +137,7 @@ async def add_entry(session: AsyncSession, entry: Entry) -> int:
     """Insert an entry with its postings; return its id."""
     stored = await session.execute(insert(table_of(LedgerEntry)).values(entry.row()))
     (entry_id,) = stored.inserted_primary_key  # type: ignore[attr-defined]
-    await insert_rows(session, insert(table_of(LedgerPosting)), entry.posting_rows(entry_id))
+    await insert_rows(session, _ADD_POSTINGS, entry.posting_rows(entry_id))
     return int(entry_id)
 
 
