@@ -149,8 +149,12 @@ def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] 
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
+@lru_cache(maxsize=_ROWS_PER_STATEMENT)
 def _utc_text(value: datetime | None) -> str | None:
-    """Return an aware datetime as text, in half the time that the type and the driver take."""
+    """Return an aware datetime as text, in half the time that the type and the driver take.
+
+    Two tables have the times of events.
+    """
     if value is None:
         return None
     if value.tzinfo is not UTC:

@@ -107,19 +107,25 @@ def _validate_one(item: Any) -> UsageCloudEvent | ValidationError:
         return error
 
 
-def is_likely_repeat(arrival: Arrival, *, arrived_before: Mapping[str, Sequence[Range]]) -> bool:
-    """Return whether an event is likely to have been accepted before.
+def find_likely_repeats(
+    arrivals: Sequence[Arrival], *, before: Mapping[str, Sequence[Range]]
+) -> list[Arrival]:
+    """Return the events that are likely to have been accepted before.
 
-    It is if its journal delivers it again. An event with a caller's idempotency key, whose id is a
-    UUIDv8, may come again with another sequence. Other ids are generated once.
+    An event is if its journal delivers it again. An event with a caller's idempotency key, whose id
+    is a UUIDv8, may come again with another sequence. Other ids are generated once.
 
     Args:
-        arrived_before: the sequences received before this batch, by journal.
+        before: the sequences received before this batch, by journal.
     """
-    event = arrival.event
-    if event.journal is None or event.sequence is None or event.id[14:15] == "8":
-        return True
-    return has_arrived(event.sequence, arrived_before.get(event.journal, ()))
+    return [
+        arrival
+        for arrival in arrivals
+        if (event := arrival.event).journal is None
+        or event.sequence is None
+        or event.id[14:15] == "8"
+        or has_arrived(event.sequence, before.get(event.journal, ()))
+    ]
 
 
 def _reason(refused: UsageCloudEvent | ValidationError) -> str:

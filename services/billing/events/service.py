@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing.corrections.recalls import note_arrivals
 from services.billing.events import repository
-from services.billing.events.batch import Batch, is_likely_repeat, read_batch
+from services.billing.events.batch import Batch, find_likely_repeats, read_batch
 from services.billing.events.deciding import Decisions, Priced, Stored, decide, price
 from services.billing.events.posting import usage_entries
 from services.billing.events.rating import Offer
@@ -129,14 +129,8 @@ async def _load(
         accounts={payment.account for payment in priced.payments},
         journals={payment.journal for payment in priced.payments if payment.journal},
     )
-    known = await repository.find_fingerprints(
-        session,
-        keys={
-            arrival.key
-            for arrival in arrivals
-            if look_up_all or is_likely_repeat(arrival, arrived_before=journals.ranges)
-        },
-    )
+    doubtful = arrivals if look_up_all else find_likely_repeats(arrivals, before=journals.ranges)
+    known = await repository.find_fingerprints(session, keys={arrival.key for arrival in doubtful})
     offered = {
         offer.month: offer.currency
         for arrival in arrivals
