@@ -169,12 +169,14 @@ class _RequireAdmin(RequireScope):
     async def __call__(self, request: Request) -> Caller:
         caller = await self._any(request)
         async with request.app.state.database.snapshot() as session:
-            await get_user(session, caller=caller)
-            if "admin" not in caller.scopes:
+            user = await get_user(session, caller=caller)
+            if "admin" not in caller.scopes or not user.is_admin:
                 raise InsufficientScope("admin")
             await refuse_apps(session, caller=caller)
         return caller
 
 
-AdminCaller = Annotated[Caller, Depends(_RequireAdmin())]
-"""The caller of a route for administrators, which then calls `get_admin` in its transaction."""
+REQUIRE_ADMIN = Depends(_RequireAdmin())
+"""A dependency of routes that only administrators may read."""
+AdminCaller = Annotated[Caller, REQUIRE_ADMIN]
+"""The caller of a route that administrators write by; it calls `get_admin` in its transaction."""

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from services.auth.audit import service
 from services.auth.audit.chain import entry_document
 from services.auth.audit.requests import Failures
-from services.auth.callers import AdminCaller, LoginNeeded, get_admin
+from services.auth.callers import REQUIRE_ADMIN, LoginNeeded
 from services.common.errors import (
     BodyInvalid,
     InsufficientScope,
@@ -44,13 +44,13 @@ class AuditPage(BaseModel):
 @router.get(
     "/audit",
     response_model=AuditPage,
+    dependencies=[REQUIRE_ADMIN],
     responses=error_responses(
         Unauthenticated, InsufficientScope, LoginNeeded, BodyInvalid, Unavailable
     ),
 )
 async def list_audit_entries(
     request: Request,
-    caller: AdminCaller,
     failures: Failures,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     cursor: str | None = None,
@@ -58,8 +58,6 @@ async def list_audit_entries(
     """List the audit log, newest first. Each entry's hash covers all entries before it."""
     database = request.app.state.database
     before = _parse_cursor(cursor) if cursor else None
-    async with database.snapshot() as session:
-        await get_admin(session, caller=caller)
     await service.store_failures(database, failures)
     await service.seal(database)
     async with database.snapshot() as session:

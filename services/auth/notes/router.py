@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from services.auth.audit.requests import Address
-from services.auth.callers import AdminCaller, LoginNeeded, get_admin
+from services.auth.callers import REQUIRE_ADMIN, AdminCaller, LoginNeeded, get_admin
 from services.auth.models import NOTE_CHARS, AccountNote
 from services.auth.notes import service
 from services.common.contracts import AccountId
@@ -58,17 +58,15 @@ class NoteList(BaseModel):
     notes: list[NoteRead] = Field(description="Newest first.")
 
 
-@router.get("", responses=error_responses(*_errors))
+@router.get("", dependencies=[REQUIRE_ADMIN], responses=error_responses(*_errors))
 async def list_notes(
     account: Annotated[AccountId, Query(description="A user's or an organisation's id.")],
-    caller: AdminCaller,
     session: Snapshot,
 ) -> NoteList:
     """List the notes on an account. They are for administrators only.
 
     Those on a user are part of the user's export, and are deleted with the user.
     """
-    await get_admin(session, caller=caller)
     notes = await service.list_notes(session, account_id=account)
     return NoteList(notes=[_read(note, email) for note, email in notes])
 

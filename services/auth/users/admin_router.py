@@ -7,7 +7,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.auth.audit.requests import Address
-from services.auth.callers import AdminCaller, LoginNeeded, get_admin
+from services.auth.callers import REQUIRE_ADMIN, AdminCaller, LoginNeeded, get_admin
 from services.auth.models import User
 from services.auth.users import mailed, service
 from services.common.contracts import UUID_PATTERN
@@ -66,16 +66,19 @@ class Invited(BaseModel):
     status: str = "invited"
 
 
-@router.get("", response_model=UserPage, responses=error_responses(*_errors, BodyInvalid))
+@router.get(
+    "",
+    response_model=UserPage,
+    dependencies=[REQUIRE_ADMIN],
+    responses=error_responses(*_errors, BodyInvalid),
+)
 async def list_users(
-    caller: AdminCaller,
     session: Snapshot,
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
     cursor: _Cursor = "",
     id: Annotated[list[_Id] | None, Query(max_length=MAX_IDS)] = None,
 ) -> dict[str, Any]:
     """List all users, in the order of their ids; with `id`, only those that have one of the ids."""
-    await get_admin(session, caller=caller)
     if id is not None:
         named = await service.list_users_by_ids(session, ids=set(id))
         return {"users": named, "next_cursor": None}
