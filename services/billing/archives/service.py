@@ -48,6 +48,8 @@ DELETED_AT_ONCE = 2000
 """Events that one transaction deletes."""
 LOCK_WAIT_S = 2
 """How long the server may take to notice that the process with the lock has ended."""
+_LOCK_NAME = "CONCAT('tollgate_archive:', LEFT(SHA2(DATABASE(), 256), 32))"
+"""At most 64 characters, for a database of any name; MySQL 9 no longer has MD5."""
 
 OnProgress = Callable[[str, int], None]
 """Called with a step (`written`, `compared`, `recorded`, `deleted`) and its events so far."""
@@ -145,8 +147,7 @@ async def _only_one(database: Database) -> AsyncIterator[None]:
     async with database.engine.connect() as connection:
         try:
             taken = await connection.scalar(
-                text("SELECT GET_LOCK(CONCAT('tollgate_archive:', MD5(DATABASE())), :seconds)"),
-                {"seconds": LOCK_WAIT_S},
+                text(f"SELECT GET_LOCK({_LOCK_NAME}, :seconds)"), {"seconds": LOCK_WAIT_S}
             )
             await connection.commit()
             if taken != 1:

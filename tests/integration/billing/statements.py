@@ -31,7 +31,7 @@ async def accesses(database: Database, statements: list[Statement]) -> list[Acce
     async with database.engine.connect() as connection:
         await connection.execute(text("ANALYZE TABLE usage_events"))
         for sql, parameters in statements:
-            rows = await connection.exec_driver_sql(f"EXPLAIN {sql}", parameters)
+            rows = await connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {sql}", parameters)
             found += [
                 Access(row["table"], row["type"], row["key"], row["Extra"] or "")
                 for row in rows.mappings()

@@ -112,7 +112,7 @@ async def test_events_that_exchange_their_entries_are_found(books: Database) -> 
 async def test_an_entry_that_is_only_in_the_postings_is_found(books: Database) -> None:
     line = LedgerPosting
     async with books.transaction() as session:
-        last = select(func.max(line.entry_id)).scalar_subquery()
+        last = await session.scalar(select(func.max(line.entry_id)))
         await session.execute(update(line).where(line.entry_id == last).values(entry_id=10**6))
 
     assert await names(books) >= {"ledger"}
