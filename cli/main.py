@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cli.groups import Command, Part, new_group
+from cli.output import log_to_stderr
 
 AUTH = Part("the auth service", ("services.auth", "passlib", "sqlalchemy"))
 BILLING = Part("the billing service", ("services.billing", "sqlalchemy"))
@@ -132,7 +133,8 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Accept options of `tollgate` itself."""
+    """Accept options of `tollgate` itself, and prepare every command."""
+    log_to_stderr()
 
 
 def main() -> None:

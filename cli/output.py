@@ -7,7 +7,13 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any, NoReturn
 
+import structlog
 import typer
+
+
+def log_to_stderr() -> None:
+    """Keep stdout for what commands print; structlog would log to it."""
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def print_json(document: Any) -> None:

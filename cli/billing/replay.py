@@ -1,12 +1,10 @@
 """`tollgate billing replay`: deliver leftover usage of inference to billing."""
 
 import asyncio
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import structlog
 import typer
 
 from cli.options import AsJson
@@ -42,7 +40,6 @@ def replay(
 
 
 async def _replay(folder: Path | None) -> Replayed:
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     settings = InferenceSettings.load()
     async with http_client() as http:
         client = BillingClient(

@@ -39,7 +39,7 @@ async def read_settled(
         What was read, and the files with the other events, by window.
 
     Raises:
-        Unavailable: that happened again and again.
+        Unavailable: that happened each time.
     """
     before = await find_files(session, windows, account=account)
     for _ in range(_ATTEMPTS):

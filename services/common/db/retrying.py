@@ -32,7 +32,7 @@ async def in_transaction(database: Database, work: Callable[[AsyncSession], Awai
     that the same transactions do not meet again.
 
     Raises:
-        Unavailable: it lost every time, or the database is away.
+        Unavailable: it lost every time, or the database is unavailable.
     """
 
     async def attempt() -> T:

@@ -46,7 +46,7 @@ class Health:
 
 @dataclass(slots=True)
 class VersionFigures:
-    """What the process of inference that answered has counted about a version since it started."""
+    """What the inference process that answered has counted about a version since it started."""
 
     predictions: int = 0
     outcomes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -109,7 +109,7 @@ class Durations:
 
 @dataclass(slots=True)
 class Figures:
-    """What the process of inference that answered has counted since it started."""
+    """What the inference process that answered has counted since it started."""
 
     versions: dict[tuple[str, str], VersionFigures] = field(
         default_factory=lambda: defaultdict(VersionFigures)

@@ -174,7 +174,7 @@ class Part(Generic[Value]):
 
 
 async def load(value: Awaitable[Value]) -> "Part[Value]":
-    """Return a part of a page; if its API is away or refuses, the rest of the page still shows.
+    """Return a part of a page; if its API is down or refuses, the rest still shows.
 
     Raises:
         TokenRejected: the visitor must sign in again.

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typer.testing import CliRunner
 
 from cli.main import app
+from harness.programs import ROOT
 
 HEAVY = {"fastapi", "fsspec", "numpy", "pandas", "sklearn", "sqlalchemy"}
 
@@ -31,6 +32,7 @@ def test_help_and_the_start_of_up_import_nothing_heavy() -> None:
 import sys
 import cli.local.up
 from cli.main import app
+from harness.programs import ROOT
 app(["--help"], prog_name="tollgate", standalone_mode=False)
 print(*sys.modules, file=sys.stderr)
 """
@@ -39,3 +41,17 @@ print(*sys.modules, file=sys.stderr)
 
     assert "Sell a scikit-learn model" in ran.stdout
     assert not HEAVY & set(ran.stderr.split())
+
+
+def test_what_is_logged_does_not_mix_with_what_a_command_prints() -> None:
+    command = "from cli.main import _options; import structlog; _options(); print('{}')"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{command}; structlog.get_logger().warning('slow')"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ended.stdout == "{}\n"
+    assert "slow" in ended.stderr
