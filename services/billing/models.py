@@ -290,7 +290,7 @@ class UsageEvent(Base):
     """
 
     __tablename__ = "usage_events"
-    __table_args__ = (Index(None, "account", "time"),)
+    __table_args__ = (Index("ix_usage_events_account_time", "account", "time", "id", "source"),)
 
     time: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
     id: Mapped[str] = mapped_column(ascii_id(64), primary_key=True)
