@@ -153,7 +153,7 @@ def _converter(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] 
 def _utc_text(value: datetime | None) -> str | None:
     """Return an aware datetime as text, in half the time that the type and the driver take.
 
-    Two tables have the times of events.
+    Cached, because the time of an event is stored in two tables.
     """
     if value is None:
         return None

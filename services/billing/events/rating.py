@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from services.billing.events.batch import Arrival, EventId
 from services.billing.ledger.reservations import Funds
-from services.billing.models import Plan, Price
 from services.billing.plans.pricing import Tier, charge
 from services.billing.plans.service import PriceBook
 from services.billing.usage.sums import (
@@ -27,13 +26,8 @@ Rejection = str
 
 
 class Offer(NamedTuple):
-    """The price that applies to an event, and the month its request counts in.
+    """The price that applies to an event, as plain values, and the month its request counts in."""
 
-    It also has what is asked for each event of the plan and the price, whose attributes are slow.
-    """
-
-    plan: Plan
-    price: Price
     month: MonthKey
     late: bool
     currency: str
@@ -107,16 +101,14 @@ def find_offers(
     Args:
         closed: the closed months; their events count in the open one.
     """
-    named: dict[tuple[str, str, str], Offer | Rejection] = {}
+    found: dict[tuple[str, str, str | None], Offer | Rejection] = {}
     offers: dict[int, Offer | Rejection] = {}
     for arrival in arrivals:
-        price_id = arrival.event.data.price_id
-        key = (arrival.event.subject, arrival.period, price_id or "")
-        offer = named.get(key) if price_id else None
-        if offer is None:
-            offer = _find_offer(arrival, book=book, closed=closed, open_period=open_period)
-            named[key] = offer
-        offers[arrival.index] = offer
+        key = (arrival.event.subject, arrival.period, arrival.event.data.price_id)
+        # Without a named price, the time and the model count as well.
+        if key not in found or not key[-1]:
+            found[key] = _find_offer(arrival, book=book, closed=closed, open_period=open_period)
+        offers[arrival.index] = found[key]
     return offers
 
 
@@ -141,8 +133,6 @@ def _find_offer(
         plan, price = in_force, found
     period = open_period if late else arrival.period
     return Offer(
-        plan,
-        price,
         MonthKey(event.subject, period, price.id),
         late,
         currency=plan.currency,

@@ -13,8 +13,7 @@ from services.billing.ledger.reservations import (
     charge_elsewhere,
     settle,
 )
-from services.billing.models import Plan, Price
-from services.billing.plans.pricing import charge
+from services.billing.plans.pricing import Tier, charge
 from services.billing.plans.service import PriceBook
 from services.billing.sources.ranges import Range, has_arrived
 
@@ -47,19 +46,15 @@ def find_payments(
 ) -> list[Payment]:
     """Return the payments of a batch's prepaid events in order, including rejected ones."""
     payments = [
-        _payment(arrival.index, _spend(arrival, offer), offer.price)
+        _payment(arrival.index, _spend(arrival, offer), offer.tiers)
         for arrival in batch.arrivals
         if isinstance(offer := offers[arrival.index], Offer) and offer.is_prepaid
     ]
     for index, spend in batch.spent.items():
         plan, price = book.prices.get(spend.price_id, (None, None))
-        if plan is not None and price is not None and _is_prepaid(plan):
-            payments.append(_payment(index, spend, price))
+        if plan is not None and price is not None and plan.billing == "prepaid":
+            payments.append(_payment(index, spend, price.tiers))
     return sorted(payments, key=lambda payment: payment.index)
-
-
-def _is_prepaid(plan: Plan) -> bool:
-    return plan.billing == "prepaid"
 
 
 def _spend(arrival: Arrival, offer: Offer) -> Spend:
@@ -69,8 +64,8 @@ def _spend(arrival: Arrival, offer: Offer) -> Spend:
     )
 
 
-def _payment(index: int, spend: Spend, price: Price) -> Payment:
-    amount = charge(tiers=price.tiers, included_requests=0, number=1, rows=spend.rows)
+def _payment(index: int, spend: Spend, tiers: Sequence[Tier]) -> Payment:
+    amount = charge(tiers=tiers, included_requests=0, number=1, rows=spend.rows)
     return Payment(index, spend.account, spend.journal, spend.sequence, amount)
 
 

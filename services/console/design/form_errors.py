@@ -13,7 +13,7 @@ def explain(
 
     Args:
         fields: those of the form, beside which an error can be shown.
-                unavailable: what the notice says if the API is unavailable.
+        unavailable: what the notice says if the API is unavailable.
     """
     if error is None:
         return 200, {}, []

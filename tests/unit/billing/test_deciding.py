@@ -97,7 +97,7 @@ class Books:
         for arrival, offer, amount in rating.accepted:
             assert arrival.key not in self.known
             self.known[arrival.key] = arrival.fingerprint
-            if offer.plan is PREPAID:
+            if offer.is_prepaid:
                 self.charged[arrival.event.subject] += amount
         for month, sums in rating.months.items():
             self.months[month] = self.months.get(month, NO_USAGE).plus(*sums)
