@@ -1,19 +1,23 @@
 """Insert or update many rows with one statement."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Dialect, Insert, Table, func
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.types import TypeEngine
 
 from services.billing import amounts
 from services.billing.models import Base
 from services.common.db.columns import UtcDateTime
+
+ColumnInsert = tuple[Insert, Mapping[str, Sequence[Any]]]
+"""An INSERT, and what it inserts: the values of each column."""
 
 _ROWS_PER_STATEMENT = 2_000
 """A row has at most about 700 bytes, and servers accept statements of at least 4 MiB."""
@@ -35,19 +39,41 @@ async def upsert(
 ) -> None:
     """Insert rows; where a primary key exists, add to some of its columns and replace others.
 
+    Args:
+        add_amounts: names of amounts to add, each stored in two columns.
+    """
+    if rows:
+        dialect = session.get_bind().dialect.name
+        changes = {"add": add, "add_amounts": add_amounts, "put": put}
+        await insert_columns(session, *upserting(model, rows, dialect=dialect, **changes))
+
+
+def upserting(
+    model: type[Base],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    dialect: str,
+    add: Sequence[str] = (),
+    add_amounts: Sequence[str] = (),
+    put: Sequence[str] = (),
+) -> ColumnInsert:
+    """Return the INSERT of `upsert`, for `insert_in_turn`.
+
     This is the one statement that differs between the two databases. Rows are sorted by primary
     key, so that concurrent batches wait for one another instead of deadlocking.
 
     Args:
-        add_amounts: names of amounts to add, each stored in two columns.
+        rows: at least one.
+        dialect: the name of the database's kind.
     """
-    if not rows:
-        return
-    statement = _upserting(
-        model, session.get_bind().dialect.name, tuple(add), tuple(add_amounts), tuple(put)
-    )
     keys = [column.key for column in table_of(model).primary_key]
-    await insert_rows(session, statement, sorted(rows, key=itemgetter(*keys)))
+    statement = _upserting(model, dialect, tuple(add), tuple(add_amounts), tuple(put))
+    return statement, by_column(sorted(rows, key=itemgetter(*keys)))
+
+
+def by_column(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return rows that all have the same columns by column."""
+    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
 @lru_cache(maxsize=128)
@@ -58,7 +84,7 @@ def _upserting(
     add_amounts: tuple[str, ...],
     put: tuple[str, ...],
 ) -> Any:
-    """Return the INSERT of `upsert`: the same object each time, so that it is compiled once."""
+    """Return the statement of `upserting`, the same object each time: it is compiled once."""
     table = table_of(model)
     columns = table.columns
     keys = [column.key for column in table.primary_key]
@@ -89,8 +115,7 @@ async def insert_rows(
     session: AsyncSession, statement: Insert, rows: Sequence[Mapping[str, Any]]
 ) -> None:
     """Run an INSERT of rows that all have the same columns; see `insert_columns`."""
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    await insert_columns(session, statement, columns)
+    await insert_columns(session, statement, by_column(rows))
 
 
 async def insert_columns(
@@ -101,27 +126,63 @@ async def insert_columns(
     On MySQL this writes the values into the statement's text. SQLAlchemy and the driver would
     convert every value on its own, which takes longer than the server needs to store it.
     """
-    names = list(columns)
     if session.get_bind().dialect.name != "mysql":
         rows = zip(*columns.values(), strict=True)
-        await session.execute(statement, [dict(zip(names, row, strict=True)) for row in rows])
+        await session.execute(statement, [dict(zip(columns, row, strict=True)) for row in rows])
         return
     connection = await session.connection()
+    for text in await _texts(connection, [(statement, columns)]):
+        await _run(connection, text)
+
+
+async def insert_in_turn(session: AsyncSession, inserts: Iterable[ColumnInsert]) -> None:
+    """Run INSERTs like `insert_columns`, one after the other.
+
+    While a MySQL server runs one, a thread takes the next from `inserts` and writes its text.
+    """
+    if session.get_bind().dialect.name != "mysql":
+        for statement, columns in inserts:
+            await insert_columns(session, statement, columns)
+        return
+    connection = await session.connection()
+    texts = await _texts(connection, inserts)
+    take = partial(asyncio.get_running_loop().run_in_executor, None, next, texts, None)
+    following = take()
+    while (text := await following) is not None:
+        following = take()
+        await _run(connection, text)
+
+
+async def _texts(connection: AsyncConnection, inserts: Iterable[ColumnInsert]) -> Iterator[str]:
+    """Return INSERTs as SQL text, each of a limited number of rows."""
     link: Any = (await connection.get_raw_connection()).driver_connection
-    head, tail, converters = _around_values(statement, connection.dialect, tuple(columns))
-    for start in range(0, len(columns[names[0]]), _ROWS_PER_STATEMENT):
+    return (
+        text
+        for statement, columns in inserts
+        for text in _texts_of(statement, columns, connection.dialect, link.escape)
+    )
+
+
+def _texts_of(
+    statement: Insert,
+    columns: Mapping[str, Sequence[Any]],
+    dialect: Dialect,
+    escape: Callable[[Any], str],
+) -> Iterator[str]:
+    head, tail, converters = _around_values(statement, dialect, tuple(columns))
+    for start in range(0, len(next(iter(columns.values()))), _ROWS_PER_STATEMENT):
         literals = [
             _literals(
-                columns[name][start : start + _ROWS_PER_STATEMENT],
-                convert=convert,
-                escape=link.escape,
+                columns[name][start : start + _ROWS_PER_STATEMENT], convert=convert, escape=escape
             )
             for name, convert in converters.items()
         ]
         values = ",".join([f"({','.join(row)})" for row in zip(*literals, strict=True)])
-        await connection.exec_driver_sql(
-            head + values + tail, execution_options={"no_parameters": True}
-        )
+        yield head + values + tail
+
+
+async def _run(connection: AsyncConnection, text: str) -> None:
+    await connection.exec_driver_sql(text, execution_options={"no_parameters": True})
 
 
 @lru_cache(maxsize=128)

@@ -1,6 +1,6 @@
 """All SQL about single events: their identities, rows and conflicts."""
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,13 +9,13 @@ from sqlalchemy import insert, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.billing import amounts
-from services.billing.bulk_insert import insert_columns, insert_rows, table_of, upsert
+from services.billing.bulk_insert import ColumnInsert, by_column, table_of, upsert
 from services.billing.events.batch import Arrival, EventId
 from services.billing.events.rating import Rated
 from services.billing.invoices.models import LateEvent
 from services.billing.models import EventConflict, EventKey, UsageEvent
 
-_ADD_KEYS, _ADD_EVENTS = insert(table_of(EventKey)), insert(table_of(UsageEvent))
+_ADD_KEYS, _ADD_EVENTS, _ADD_LATE = map(insert, map(table_of, (EventKey, UsageEvent, LateEvent)))
 
 
 class ConflictKey(NamedTuple):
@@ -44,34 +44,30 @@ async def find_fingerprints(
     return {EventId(event_id, source): fingerprint for event_id, source, fingerprint in rows}
 
 
-async def add_events(
-    session: AsyncSession,
-    *,
+def event_inserts(
     events: Sequence[Rated],
+    *,
     entries: Mapping[str, int | None],
     late: Set[int],
     now: datetime,
-) -> None:
-    """Store new events: first their identities, in order, then their rows.
+) -> Iterator[ColumnInsert]:
+    """Yield the INSERTs of new events: first their identities, in order, then their rows.
 
-    Plain inserts, because the identity's key detects events that were stored before, perhaps just
-    now by another transaction. Then this one must start over.
+    Plain ones, because the identity's key detects events that were stored before, perhaps just now
+    by another transaction: an `IntegrityError`. Then this one must start over.
 
     Args:
         entries: the ledger entry that the events are part of, by currency.
         late: the indexes of events that arrived after their process's credit was reclaimed.
-
-    Raises:
-        IntegrityError: not all of them are new.
     """
     if not events:
         return
     by_key = sorted(events, key=lambda rated: rated.arrival.key)
-    await insert_columns(session, _ADD_KEYS, _key_columns(by_key))
+    yield _ADD_KEYS, _key_columns(by_key)
     by_time = sorted(by_key, key=lambda rated: rated.arrival.time)
-    await insert_columns(session, _ADD_EVENTS, _event_columns(by_time, entries, late, now))
+    yield _ADD_EVENTS, _event_columns(by_time, entries, late, now)
     if moved := [_late_row(rated) for rated in by_time if rated.offer.late]:
-        await insert_rows(session, insert(table_of(LateEvent)), moved)
+        yield _ADD_LATE, by_column(moved)
 
 
 async def add_conflicts(

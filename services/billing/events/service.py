@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.billing.bulk_insert import insert_in_turn
 from services.billing.corrections.recalls import note_arrivals
 from services.billing.events import repository
 from services.billing.events.batch import Batch, find_likely_repeats, read_batch
@@ -23,7 +25,7 @@ from services.billing.ledger.posting import post
 from services.billing.periods import lock_open_period
 from services.billing.plans.service import read_price_book
 from services.billing.sources.service import LockedJournals, lock_journals, mark_received
-from services.billing.usage.service import add_sums, lock_months
+from services.billing.usage.service import add_to_breakdowns, lock_months, sum_inserts
 from services.common.contracts import IngestResult
 from services.common.db.database import Database
 from services.common.db.retrying import in_transaction
@@ -179,24 +181,16 @@ async def _write(
     entries = {
         entry.currency: await post(session, entry) for entry in usage_entries(rating, now=now)
     }
+    events = repository.event_inserts(
+        rating.accepted, entries=entries, late=settlement.late, now=now
+    )
+    sums = sum_inserts(session, months=rating.months, hours=rating.hours, versions=rating.versions)
     try:
-        await repository.add_events(
-            session,
-            events=rating.accepted,
-            entries=entries,
-            late=settlement.late,
-            now=now,
-        )
+        await insert_in_turn(session, chain(events, sums))
     except IntegrityError as error:
         if look_up_all:
             raise
         raise _UnexpectedRepeats from error
     await note_arrivals(session, accepted=rating.accepted)
     await repository.add_conflicts(session, conflicts=rating.conflicts, now=now)
-    await add_sums(
-        session,
-        months=rating.months,
-        hours=rating.hours,
-        versions=rating.versions,
-        breakdowns=rating.breakdowns,
-    )
+    await add_to_breakdowns(session, rating.breakdowns)

@@ -1,6 +1,6 @@
 """All SQL about usage: sums by hour and by month, and usage events."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,10 +21,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.billing import amounts
 from services.billing.amounts import exact, labelled
 from services.billing.archives.models import is_not_archived
-from services.billing.bulk_insert import upsert
+from services.billing.bulk_insert import ColumnInsert, upsert, upserting
 from services.billing.event_places import EventPlace
 from services.billing.indexes import in_account_order
 from services.billing.models import (
+    Base,
     EventKey,
     Plan,
     Price,
@@ -86,19 +87,23 @@ async def add_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> No
     await session.execute(insert(UsageMonth), [key._asdict() | empty for key in sorted(keys)])
 
 
-async def add_to_months(session: AsyncSession, *, sums: Mapping[MonthKey, Sums]) -> None:
-    """Add to the sums of months."""
-    await upsert(session, UsageMonth, _rows(sums), add=_COUNTS, add_amounts=["amount"])
-
-
-async def add_to_hours(session: AsyncSession, *, sums: Mapping[HourKey, Sums]) -> None:
-    """Add to the sums of hours."""
-    await upsert(session, UsageHour, _rows(sums), add=_COUNTS, add_amounts=["amount"])
-
-
-async def add_to_versions(session: AsyncSession, *, sums: Mapping[VersionKey, Sums]) -> None:
-    """Add to the sums of hours by version."""
-    await upsert(session, UsageVersion, _rows(sums), add=_COUNTS, add_amounts=["amount"])
+def sum_inserts(
+    *,
+    months: Mapping[MonthKey, Sums],
+    hours: Mapping[HourKey, Sums],
+    versions: Mapping[VersionKey, Sums],
+    dialect: str,
+) -> Iterator[ColumnInsert]:
+    """Yield INSERTs that add to the sums of months and hours; see `bulk_insert.upserting`."""
+    added: list[tuple[type[Base], Mapping[Any, Sums]]] = [
+        (UsageMonth, months),
+        (UsageHour, hours),
+        (UsageVersion, versions),
+    ]
+    for model, sums in added:
+        if sums:
+            rows = _rows(sums)
+            yield upserting(model, rows, dialect=dialect, add=_COUNTS, add_amounts=["amount"])
 
 
 async def add_to_breakdowns(session: AsyncSession, *, sums: Mapping[BreakdownKey, Sums]) -> None:

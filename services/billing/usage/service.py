@@ -1,7 +1,7 @@
 """Usage: its sums by month and by hour, and its receipts."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from services.billing.archives.reading import (
     Wanted,
     merged,
 )
+from services.billing.bulk_insert import ColumnInsert
 from services.billing.csv_text import csv_lines
 from services.billing.cursors import from_cursor, invalid_cursor, to_cursor
 from services.billing.event_places import EventPlace
@@ -92,18 +93,20 @@ async def lock_months(session: AsyncSession, *, keys: Collection[MonthKey]) -> d
     return sums | dict.fromkeys(missing, NO_USAGE)
 
 
-async def add_sums(
+def sum_inserts(
     session: AsyncSession,
     *,
     months: Mapping[MonthKey, Sums],
     hours: Mapping[HourKey, Sums],
     versions: Mapping[VersionKey, Sums],
-    breakdowns: Mapping[BreakdownKey, Sums],
-) -> None:
-    """Add the sums of new events to those of their months, which are locked, and hours."""
-    await repository.add_to_months(session, sums=months)
-    await repository.add_to_hours(session, sums=hours)
-    await repository.add_to_versions(session, sums=versions)
+) -> Iterator[ColumnInsert]:
+    """Return INSERTs that add to the sums of new events' months, which are locked, and hours."""
+    dialect = session.get_bind().dialect.name
+    return repository.sum_inserts(months=months, hours=hours, versions=versions, dialect=dialect)
+
+
+async def add_to_breakdowns(session: AsyncSession, breakdowns: Mapping[BreakdownKey, Sums]) -> None:
+    """Add to the sums of new events' hours by API key and tag."""
     await repository.add_to_breakdowns(session, sums=await _within_limit(session, breakdowns))
 
 

@@ -1,12 +1,24 @@
 """Many rows in one statement: every value is stored exactly as given."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
 
 from harness.usage_events import ADA
 from services.billing import bulk_insert as billing_database
-from services.billing.bulk_insert import insert_rows, table_of, upsert
+from services.billing.bulk_insert import (
+    ColumnInsert,
+    by_column,
+    insert_in_turn,
+    insert_rows,
+    table_of,
+    upsert,
+    upserting,
+)
+from services.billing.invoices.models import NumberSeries
 from services.billing.models import Account, IdempotencyRecord, UsageEvent
 from services.common.db.database import Database
 
@@ -82,6 +94,58 @@ class TestInsertRows:
             await insert_rows(session, insert(table_of(UsageEvent)), rows)
 
         assert await self.stored(database) == rows
+
+
+class TestInsertInTurn:
+    async def test_inserts_run_in_their_order_and_see_the_rows_before(
+        self, database: Database
+    ) -> None:
+        count = billing_database._ROWS_PER_STATEMENT + 1
+        dialect = database.engine.dialect.name
+
+        def inserts() -> Iterator[ColumnInsert]:
+            rows = [counted(f"{n:06d}", 1) for n in range(count)]
+            yield insert(table_of(NumberSeries)), by_column(rows)
+            rows = [counted(f"{n:06d}", n) for n in range(count)]
+            yield upserting(NumberSeries, rows, dialect=dialect, add=["last"])
+
+        async with database.transaction() as session:
+            await insert_in_turn(session, inserts())
+
+        assert await self.stored(database) == [n + 1 for n in range(count)]
+
+    async def test_after_a_failed_insert_none_runs_and_nothing_is_stored(
+        self, database: Database
+    ) -> None:
+        statement = insert(table_of(NumberSeries))
+        twice, once = by_column([counted("a", 1)] * 2), by_column([counted("b", 1)])
+
+        with pytest.raises(IntegrityError):
+            async with database.transaction() as session:
+                await insert_in_turn(session, [(statement, twice), (statement, once)])
+
+        assert await self.stored(database) == []
+
+    async def test_an_error_while_rows_are_made_reaches_the_caller(
+        self, database: Database
+    ) -> None:
+        def inserts() -> Iterator[ColumnInsert]:
+            yield insert(table_of(NumberSeries)), by_column([counted("a", 1)])
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            async with database.transaction() as session:
+                await insert_in_turn(session, inserts())
+
+        assert await self.stored(database) == []
+
+    async def stored(self, database: Database) -> list[int]:
+        async with database.snapshot() as session:
+            return list(await session.scalars(select(NumberSeries.last).order_by(NumberSeries.id)))
+
+
+def counted(series: str, last: int) -> dict[str, object]:
+    return {"id": series, "last": last}
 
 
 class TestUpsert:
