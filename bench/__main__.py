@@ -137,7 +137,7 @@ ON_ALL_CORES: Parts = {
     ),
     "leases": ("time of one call for a thousand leases", lambda run: run.billing.leases()),
     "pages": ("weight, time and memory of the console's pages", _pages),
-    "logins": ("log-ins and tokens against bare argon2 and RS256", _timed(logins)),
+    "logins": ("sign-ins and tokens against bare argon2 and RS256", _timed(logins)),
 }
 """Parts that measure the platform on the whole machine."""
 ON_NEW_BOOKS: Parts = {

@@ -40,7 +40,7 @@ _PADDING, _HASH = padding.PKCS1v15(), hashes.SHA256()
 
 
 def logins(platform: ServiceProcesses, timing: Timing) -> list[Figure]:
-    """Measure log-ins, tokens for clients, and the verification of unknown tokens.
+    """Measure sign-ins, tokens for clients, and the verification of unknown tokens.
 
     The platform gets a signing key of the default size first, so all its tokens become invalid.
     """
@@ -69,7 +69,7 @@ def _published_bits(platform: ServiceProcesses) -> list[int]:
     return [len(base64.urlsafe_b64decode(key["n"] + "==")) * 8 for key in published]
 
 
-# -- log-ins with a password ---------------------------------------------------------------------
+# -- sign-ins with a password --------------------------------------------------------------------
 
 
 def _password_logins(platform: ServiceProcesses, timing: Timing) -> list[Figure]:
@@ -85,7 +85,7 @@ def _password_logins(platform: ServiceProcesses, timing: Timing) -> list[Figure]
         bare.append(_bare_argon2_rate(timing.seconds))
         served.append(_served_rate(platform, request, timing))
         # Not during the measurement above: a hundred probes a second take as much CPU time as two
-        # log-ins, on the cores that the log-ins are compared with.
+        # sign-ins, on the cores that the sign-ins are compared with.
         with _probing(platform.urls["auth"]) as seconds:
             _served_rate(platform, request, timing)
         probed += seconds
@@ -93,14 +93,14 @@ def _password_logins(platform: ServiceProcesses, timing: Timing) -> list[Figure]
     p99_s = statistics.quantiles(probed, n=100)[98]
     return [
         Figure(
-            "password log-ins ÷ argon2 on all cores",
+            "password sign-ins ÷ argon2 on all cores",
             rates.ratio,
             "×",
             f"{rates} /s, {CONNECTIONS} connections",
             at_least=0.8,
         ),
         Figure(
-            "/healthz during password log-ins, p99",
+            "/healthz during password sign-ins, p99",
             p99_s * 1000,
             "ms",
             f"{len(probed):,} responses",

@@ -261,7 +261,7 @@ def _seal(platform: ServiceProcesses, session: Session) -> str:
 
 
 def _sign(platform: ServiceProcesses, account: str) -> str:
-    """Return a token of a user who never logs in, signed with auth's own key."""
+    """Return a token of a user who never signs in, signed with auth's own key."""
     now = int(time.time())
     return key_ring_of(read_folder(platform.home / "keys/auth")).sign(
         {
@@ -278,7 +278,7 @@ def _sign(platform: ServiceProcesses, account: str) -> str:
 
 
 def _register_accounts(platform: ServiceProcesses) -> None:
-    """Make the accounts of the stored events users of auth; nobody can log in as them."""
+    """Make the accounts of the stored events users of auth; nobody can sign in as them."""
     url = make_url(platform.environment["AUTH_DATABASE_URL"])
     began = datetime.now(UTC).replace(tzinfo=None) - timedelta(days=90)
     users = [

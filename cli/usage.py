@@ -123,7 +123,7 @@ def _connect(http: httpx.Client, settings: LocalSettings) -> tuple[str, dict[str
         exit_with_error("set TOLLGATE_API_KEY and TOLLGATE_URL, or start Tollgate with `make up`")
     granted = http.post(f"http://127.0.0.1:{settings.auth_port}/token", data=form)
     if granted.is_error:
-        exit_with_error(f"the demo user cannot log in: auth answered {granted.status_code}")
+        exit_with_error(f"the demo user cannot sign in: auth answered {granted.status_code}")
     return local, {"Authorization": f"Bearer {granted.json()['access_token']}"}
 
 

@@ -59,7 +59,7 @@ def disable(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Disable a user: block log-in and reject the user's tokens, clients and API keys.
+    """Disable a user: block sign-in and reject the user's tokens, clients and API keys.
 
     Auth rejects its access tokens at once, inference and billing within five seconds.
     """
@@ -67,7 +67,7 @@ def disable(
 
 
 def enable(email: Email, as_json: AsJson = False) -> None:
-    """Enable a disabled user, who then must log in again."""
+    """Enable a disabled user, who then must sign in again."""
     _set_disabled(email, disabled=False, force=False, as_json=as_json)
 
 

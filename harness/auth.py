@@ -54,11 +54,11 @@ class RunningAuth:
         return key
 
     async def set_disabled(self, disabled: bool) -> None:
-        """Disable the user, whose tokens end with it, or enable and log in again."""
+        """Disable the user, whose tokens end with it, or enable and sign in again."""
         async with self.database.transaction() as session:
             await set_disabled(session, email=EMAIL, disabled=disabled)
         if not disabled:
-            self.headers.update(await log_in(self.http, self.url))
+            self.headers.update(await sign_in(self.http, self.url))
 
     async def delete_key(self, key_id: str) -> None:
         """Delete an API key."""
@@ -84,10 +84,10 @@ async def running_auth(database_url: str, home: Path) -> AsyncIterator[RunningAu
             )
         user = {"email": EMAIL, "password": PASSWORD}
         account = (await http.post(f"{url}/register", json=user)).json()["id"]
-        yield RunningAuth(url, database, http, account, await log_in(http, url))
+        yield RunningAuth(url, database, http, account, await sign_in(http, url))
 
 
-async def log_in(http: httpx.AsyncClient, url: str) -> dict[str, str]:
+async def sign_in(http: httpx.AsyncClient, url: str) -> dict[str, str]:
     """Return the headers of the user's requests."""
     form = {"grant_type": "password", "username": EMAIL, "password": PASSWORD}
     token = (await http.post(f"{url}/token", data=form)).json()["access_token"]

@@ -143,7 +143,7 @@ class Platform:
         )
 
     def token(self, email: str, password: str) -> str:
-        """Log in; return the token."""
+        """Sign in; return the token."""
         form = {"grant_type": "password", "username": email, "password": password}
         with self.client("auth") as auth:
             response = auth.post("/token", data=form)
@@ -159,11 +159,11 @@ class Platform:
         return email, password
 
     def new_token(self) -> str:
-        """Register a new user and log in; return the token."""
+        """Register a new user and sign in; return the token."""
         return self.token(*self.register_user())
 
     def admin_token(self) -> str:
-        """Log in as the administrator of the installation; return the token."""
+        """Sign in as the administrator of the installation; return the token."""
         return self.token(**state.credentials(self.home)["admin"])
 
     def service_token(self) -> str:

@@ -34,6 +34,9 @@ AVOIDED = {
     r"means nothing here": "unknown field",
     r"becomes? of": "happens to",
     r"by turns|in turn": "one after the other",
+    r"(?<!the )(?<!audit )log in(?! to the registry)|log-ins?|logs in": "sign in",
+    r"logg(?:ed|ing)[ -]in": "signed in, signing in",
+    r"log(?:s|ged|ging)?[ -]out": "sign out",
 }
 """Regular expressions of avoided phrases, and what to write instead."""
 

@@ -47,18 +47,18 @@ def _prepare(settings: LocalSettings) -> None:
     auth, billing = AuthSettings.load(), BillingSettings.load()
     migrate(auth.database_url.get_secret_value(), auth_app.MIGRATIONS)
     migrate(billing.database_url.get_secret_value(), billing_database.MIGRATIONS)
-    asyncio.run(_ensure_log_ins(auth, state.credentials(settings.home)))
+    asyncio.run(_ensure_credentials(auth, state.credentials(settings.home)))
 
 
-async def _ensure_log_ins(settings: AuthSettings, log_ins: dict[str, Any]) -> None:
+async def _ensure_credentials(settings: AuthSettings, credentials: dict[str, Any]) -> None:
     """Create the users and the service client of `credentials.json` in auth's database."""
     database = Database(settings.database_url.get_secret_value())
     hasher = PasswordHasher(threads=1)
 
     async def ensure(session: AsyncSession) -> None:
         for name in ("admin", "demo"):
-            await ensure_user(session, hasher=hasher, **log_ins[name], admin=name == "admin")
-        client = log_ins["services"]["inference"]
+            await ensure_user(session, hasher=hasher, **credentials[name], admin=name == "admin")
+        client = credentials["services"]["inference"]
         await ensure_service_client(session, **client, scope="billing:write")
         await ensure_first_party_clients(session, _with_console(settings))
 

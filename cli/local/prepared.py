@@ -77,8 +77,14 @@ def _describe(home: Path, environment: Mapping[str, str]) -> str | None:
     if ELSEWHERE & settings.keys():
         return None
     try:
-        log_ins = state.credentials(home)
-        facts = [settings, log_ins, _databases(home, log_ins), _keys(home / "keys"), _code()]
+        credentials = state.credentials(home)
+        facts = [
+            settings,
+            credentials,
+            _databases(home, credentials),
+            _keys(home / "keys"),
+            _code(),
+        ]
         has_sample = (home / "data" / "wine" / "wine.csv").exists()
         has_release = any((home / "models" / "wine" / "releases").iterdir())
     except (OSError, sqlite3.Error):
@@ -88,8 +94,8 @@ def _describe(home: Path, environment: Mapping[str, str]) -> str | None:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _databases(home: Path, log_ins: Mapping[str, Any]) -> list[Any]:
-    """Return the revisions of both databases, and the stored log-ins.
+def _databases(home: Path, credentials: Mapping[str, Any]) -> list[Any]:
+    """Return the revisions of both databases, and what they store of the credentials.
 
     Raises:
         sqlite3.Error: a database does not exist or is not migrated.
@@ -97,12 +103,12 @@ def _databases(home: Path, log_ins: Mapping[str, Any]) -> list[Any]:
     revision = "SELECT version_num FROM alembic_version"
     user = "SELECT email, password_hash, is_admin, disabled_at FROM users WHERE email = ?"
     client = "SELECT secret_sha256, scope, owner_id, expires_at FROM clients WHERE client_id = ?"
-    emails = [log_ins[name]["email"] for name in ("admin", "demo")]
+    emails = [credentials[name]["email"] for name in ("admin", "demo")]
     with closing(_open(home / "auth.db")) as auth, closing(_open(home / "billing.db")) as billing:
         return [
             auth.execute(revision).fetchall(),
             [auth.execute(user, [email]).fetchall() for email in emails],
-            auth.execute(client, [log_ins["services"]["inference"]["client_id"]]).fetchall(),
+            auth.execute(client, [credentials["services"]["inference"]["client_id"]]).fetchall(),
             billing.execute(revision).fetchall(),
         ]
 

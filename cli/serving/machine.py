@@ -47,7 +47,7 @@ class Auth:
             secret = settings.client_secret.get_secret_value()
             yield Credentials(settings.client_id, secret)
             return
-        email, password = self._log_in(settings)
+        email, password = self._sign_in(settings)
         form = {"grant_type": "password", "username": email, "password": password}
         token = self._call("POST", "/token", data=form)["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
@@ -69,7 +69,7 @@ class Auth:
         }
         return str(self._call("POST", "/token", data=form)["access_token"])
 
-    def _log_in(self, settings: LocalSettings) -> tuple[str, str]:
+    def _sign_in(self, settings: LocalSettings) -> tuple[str, str]:
         """Return the e-mail and password of a user for release checks."""
         seed = settings.check_account_seed.get_secret_value()
         if not seed:

@@ -105,7 +105,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         url = settings.database_url.get_secret_value()
         database = Database(url, deadline_s=database_deadline_s, tracing=tracing)
-        # With connections of its own, a burst of log-ins cannot starve what runs in the background.
+        # With connections of its own, many sign-ins at once cannot starve what runs in background.
         background = Database(url, deadline_s=database_deadline_s)
         hasher = PasswordHasher(
             threads=settings.password_threads,
@@ -193,7 +193,7 @@ def create_app(
             origins=settings.cors_origins,
             methods=["POST"],
             headers=["Authorization", "Content-Type", "X-Requested-With"],
-            path="/token",  # lets docs pages of other origins log in
+            path="/token",  # lets docs pages of other origins sign in
         ),
         tracing=tracing,
     )

@@ -28,7 +28,7 @@ class LoginNeeded(ServiceError):
     status = 403
     code = "login_needed"
     detail = (
-        "A token from a log-in with e-mail address and password, or from the console, is required."
+        "A token from a sign-in with e-mail address and password, or from the console, is required."
     )
 
 
@@ -122,7 +122,7 @@ async def get_user_without_app(session: AsyncSession, *, caller: Caller) -> User
 
 
 async def get_person(session: AsyncSession, *, caller: Caller) -> User:
-    """Return the user who logged in themselves, not through a machine client or another's app.
+    """Return the user who signed in themselves, not through a machine client or another's app.
 
     Raises:
         Unauthenticated: the token is no longer active.

@@ -24,7 +24,7 @@ def exact_text(length: int) -> String:
 
 
 class User(Base):
-    """A person who logs in; `email` is normalised (see `users.emails`)."""
+    """A person who signs in; `email` is normalised (see `users.emails`)."""
 
     __tablename__ = "users"
 
@@ -32,7 +32,7 @@ class User(Base):
     email: Mapped[str] = mapped_column(exact_text(254), unique=True)
     folded_email: Mapped[str | None] = mapped_column(exact_text(254), unique=True, index=True)
     """The coarser form that older versions stored. A user who registered as `straße@…` back then
-    can still log in with that spelling. Null for newer users."""
+    can still sign in with that spelling. Null for newer users."""
     password_hash: Mapped[str] = mapped_column(ascii_id(255))
     is_admin: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -44,7 +44,7 @@ class User(Base):
     totp_secret: Mapped[str | None] = mapped_column(ascii_id(64))
     """Encrypted: 20 bytes, 12 of a nonce and 16 of a tag, in base64."""
     totp_confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Since when log-ins need a code; null while the second factor is not confirmed."""
+    """Since when sign-ins need a code; null while the second factor is not confirmed."""
     totp_last_step: Mapped[int | None] = mapped_column(BigInteger)
     """The time step of the last accepted code: no code of this step or an earlier one is valid."""
 
@@ -200,7 +200,7 @@ class ApiKey(Base):
 
 
 class RefreshFamily(Base):
-    """A log-in and its chain of refresh tokens.
+    """A sign-in and its chain of refresh tokens.
 
     A refresh token is `<family id>.<secret>`. Only the newest secret is valid, so reuse of any
     earlier token is detected without storing it. Revoking a family deletes it.
@@ -234,7 +234,7 @@ class FamilyToken(Base):
 
 
 class LoginFailures(Base):
-    """Failed log-ins in the current window for one key of `tokens.attempts.LoginKeys`."""
+    """Failed sign-ins in the current window for one key of `tokens.attempts.LoginKeys`."""
 
     __tablename__ = "login_failures"
 
@@ -247,7 +247,7 @@ class LoginFailures(Base):
 
 
 class KnownAddress(Base):
-    """An address that a user has logged in from, stored as `LoginKeys.pair`."""
+    """An address that a user has signed in from, stored as `LoginKeys.pair`."""
 
     __tablename__ = "known_addresses"
 

@@ -75,7 +75,7 @@ class PasswordHasher:
             Unavailable: the queue is full.
         """
         if self._places == 0:
-            raise Unavailable("Too many log-ins at the moment; retry in 1 s.")
+            raise Unavailable("Too many sign-ins at the moment; retry in 1 s.")
         self._places -= 1
         try:
             yield

@@ -161,15 +161,15 @@ class AuthSettings(PublicUrls):
     access_token_seconds: int = Field(default=3600, ge=60, le=MAX_LIFETIME_S)
     """Lifetime of an access token."""
     refresh_token_seconds: int = Field(default=30 * 24 * 3600, ge=60)
-    """Lifetime of a log-in's refresh tokens; a refresh does not extend it."""
+    """Lifetime of a sign-in's refresh tokens; a refresh does not extend it."""
     session_seconds: int = Field(default=12 * 3600, ge=60)
     """How long a browser stays signed in to auth's own pages."""
     login_attempts: int = Field(default=10, ge=1)
-    """Failed log-ins allowed per e-mail address and IP address within the window; after that,
-    log-ins get 429. The limit is ten times as high for one e-mail address from all IP addresses it
-    has not logged in from, and thirty times as high for one IP address and all e-mail addresses."""
+    """Failed sign-ins allowed per e-mail address and IP address within the window; after that,
+    sign-ins get 429. The limit is ten times as high for one e-mail address from all IP addresses it
+    has not signed in from, and thirty times as high for one IP address and all e-mail addresses."""
     login_window_seconds: int = Field(default=300, ge=1)
-    """Length of the window in which failed log-ins are counted."""
+    """Length of the window in which failed sign-ins are counted."""
     password_threads: int = Field(default=DEFAULT_THREADS, ge=1, le=1024)
     """Passwords hashed at once, using 19 MiB of memory each."""
     password_queue: int = Field(default=64, ge=0)
@@ -215,7 +215,7 @@ class AuthSettings(PublicUrls):
 
     @property
     def guess_limits(self) -> GuessLimits:
-        """The limits on failed log-ins."""
+        """The limits on failed sign-ins."""
         return GuessLimits(self.login_attempts, self.login_window_seconds)
 
     @field_validator("mail_url")

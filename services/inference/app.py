@@ -190,7 +190,7 @@ def create_app(settings: InferenceSettings, *, tracing: "Tracing | None" = None)
 
     app = service_app(
         title="Tollgate inference",
-        description="Predictions, billed per request. Log in with Authorize to try them.",
+        description="Predictions, billed per request. Sign in with Authorize to try them.",
         token_url=f"{settings.auth_url}/token",
         addresses=public_addresses(settings, issuer=settings.auth_url),
         lifespan=lifespan,

@@ -1,4 +1,4 @@
-"""The docs pages in a real browser: they work without internet, log in, and predict."""
+"""The docs pages in a real browser: they work without internet, sign in, and predict."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize("service", PAGES)
-def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
+def test_a_docs_page_signs_in_and_calls_without_leaving_this_machine(
     service: str, platform: Platform, browser: Browser
 ) -> None:
     method, path, expected = TRIALS[service]
@@ -38,7 +38,7 @@ def test_a_docs_page_logs_in_and_calls_without_leaving_this_machine(
     page.on("console", lambda message: problems.append(message.text))
 
     page.goto(f"{platform.urls[service]}/docs")
-    log_in(page, *account)
+    sign_in(page, *account)
     answer = try_out(page, method, path)
 
     assert expected in answer
@@ -63,8 +63,8 @@ def test_no_other_page_can_frame_a_docs_page(
     page.close()
 
 
-def log_in(page: Page, email: str, password: str) -> None:
-    """Log in with the Authorize button, as a person does."""
+def sign_in(page: Page, email: str, password: str) -> None:
+    """Sign in with the Authorize button, as a person does."""
     page.locator("button.btn.authorize").click(timeout=WAIT_MS)
     page.locator("#oauth_username").fill(email)
     page.locator("#oauth_password").fill(password)

@@ -121,10 +121,10 @@ def test_the_commands_that_up_prints_work_when_pasted_twice(platform: Platform) 
 
 
 def test_the_credentials_of_the_installation_work(platform: Platform) -> None:
-    log_ins = json.loads((platform.home / "credentials.json").read_text())
+    credentials = json.loads((platform.home / "credentials.json").read_text())
 
     for name in ("admin", "demo"):
-        assert platform.token(**log_ins[name])
+        assert platform.token(**credentials[name])
 
 
 def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> None:

@@ -85,9 +85,9 @@ class TestTraces:
         assert spans["inference: POST /leases"].parent == request.id
         assert spans["billing: POST /leases"].parent == spans["inference: POST /leases"].id
 
-        log_ins = json.loads((traced.home / "credentials.json").read_text())
-        secrets = [email, password, token, str(ROW[0]), log_ins["admin"]["password"]]
-        secrets += [log_ins["services"]["inference"]["client_secret"], "Bearer "]
+        credentials = json.loads((traced.home / "credentials.json").read_text())
+        secrets = [email, password, token, str(ROW[0]), credentials["admin"]["password"]]
+        secrets += [credentials["services"]["inference"]["client_secret"], "Bearer "]
         collected = "".join(collector.texts)
         assert [secret for secret in secrets if secret in collected] == []
 

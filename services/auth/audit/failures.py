@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 BURST = 1000
 """Failures that a process may record at once."""
 RESERVE = BURST // 2
-"""What other services cannot use of it, so that a flood there hides no failed log-in here."""
+"""What other services cannot use of it, so that a flood there hides no failed sign-in here."""
 PER_SECOND = 1.0
 """Failures that it may record continuously: at most 86,400 entries, about 25 MB, per day."""
 MAX_TARGET_CHARS = 128

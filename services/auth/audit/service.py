@@ -2,7 +2,7 @@
 
 An act records itself in its own transaction, with one INSERT that waits for nobody: the entry is
 pending. A second step, which every replica repeats each second, appends pending entries to the
-chain in batches. Only that step must happen one at a time, so log-ins never wait for one another.
+chain in batches. Only that step must happen one at a time, so sign-ins never wait for one another.
 Two processes that seal the same entries at once meet at the rows they delete, or at the primary key
 of the chain, and the later one starts again.
 """

@@ -126,7 +126,7 @@ async def ensure_first_party_client(
 
 
 async def delete_first_party_clients(session: AsyncSession, *, except_for: Collection[str]) -> None:
-    """Delete the public clients that are no longer part of Tollgate, and end log-ins at them.
+    """Delete the public clients that are no longer part of Tollgate, and end sign-ins at them.
 
     For operators; safe to repeat and to run in several processes at once.
 

@@ -30,7 +30,7 @@ async def read_clients(
 
 
 async def is_owner_enabled(session: AsyncSession, client: Client) -> bool:
-    """Return whether the user who owns a client may log in; True for a client of no user."""
+    """Return whether the user who owns a client may sign in; True for a client of no user."""
     if client.owner_id is None:
         return True
     enabled = select(User.id).where(User.id == client.owner_id, User.disabled_at.is_(None))

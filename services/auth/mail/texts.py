@@ -79,14 +79,14 @@ TEXTS = {
     ),
     Kind.EMAIL_CHANGE_REQUESTED: Text(
         "A change of your e-mail address was requested",
-        "Someone who is logged in as you, probably you, wants to replace this e-mail address. It "
+        "Someone who is signed in as you, probably you, wants to replace this e-mail address. It "
         "changes once the link that was sent to the new address is opened. A new password cancels "
         "the change.",
         _ALARM,
     ),
     Kind.EMAIL_CHANGED: Text(
         "Your e-mail address was changed",
-        "This is no longer the e-mail address you log in with.",
+        "This is no longer the e-mail address you sign in with.",
         _ALARM,
     ),
     Kind.TOTP_CHANGED: Text(
@@ -99,7 +99,7 @@ TEXTS = {
 ALREADY_REGISTERED = Text(
     "You are already registered",
     "Someone, probably you, wants to register with this e-mail address, but you are already "
-    "registered. Log in with your password; if you forgot it, request a new one.",
+    "registered. Sign in with your password; if you forgot it, request a new one.",
     _IGNORE,
 )
 

@@ -105,7 +105,7 @@ async def find_device(
 ) -> WaitingDevice | None:
     """Return the device that waits with a code; None if no device does.
 
-    Wrong codes count like failed log-ins, so that nobody can try many.
+    Wrong codes count like failed sign-ins, so that nobody can try many.
 
     Raises:
         TooManyGuesses: too many wrong codes, even if this one is right.

@@ -30,7 +30,7 @@ router = new_router(tag="sign-in")
     responses=PAGE_RESPONSES | error_responses(Unavailable),
 )
 @public
-async def log_out(
+async def sign_out(
     request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address, failures: Failures
 ) -> Response:
     """Sign the person in the browser out. With an `id_token_hint` about them, at once, and
@@ -57,14 +57,14 @@ async def log_out(
 
 @router.post("/logout", include_in_schema=False)
 @public
-async def log_out_by_form(request: Request) -> Response:
+async def sign_out_by_form(request: Request) -> Response:
     """Accept the same parameters as a form."""
     return redirect_to_query("/logout", await request.body())
 
 
 @router.post("/logout/confirm", include_in_schema=False)
 @public
-async def confirm_log_out(
+async def confirm_sign_out(
     request: Request, issuer: AppIssuer, browser: AppBrowser, address: Address
 ) -> Response:
     """Sign out after the person has confirmed it."""

@@ -18,14 +18,14 @@ from services.auth.users.service import find_user_by_email, lock_user
 from services.common.errors import ServiceError
 
 
-class LogInFirst(ServiceError):
+class SignInFirst(ServiceError):
     """The invited address has a user who never confirmed it, and who may be someone else."""
 
     status = 409
     code = "log_in_first"
     detail = (
-        "A user with this address exists, but never confirmed it. Log in and accept the invitation "
-        "then, or reset the password first, which confirms the address."
+        "A user with this address exists, but never confirmed it. Sign in and then accept the "
+        "invitation, or reset the password first, which confirms the address."
     )
 
 
@@ -79,17 +79,17 @@ async def find_invited(
 
 
 async def accept(
-    session: AsyncSession, *, user: User, token: str, logged_in: bool, address: str
+    session: AsyncSession, *, user: User, token: str, signed_in: bool, address: str
 ) -> tuple[Organisation, Membership]:
     """Join an organisation by the token in an e-mail that the user's address received.
 
     Args:
-        logged_in: whether the user has logged in; otherwise only the token shows who asks.
+        signed_in: whether the user has signed in; otherwise only the token shows who asks.
 
     Raises:
         LinkInvalid: the invitation is unknown, used, withdrawn, expired, or for another address, or
             the user is disabled.
-        LogInFirst: nobody has logged in or confirmed the address.
+        SignInFirst: nobody has signed in or confirmed the address.
     """
     stored = await lock_user(session, user_id=user.id)
     if stored is None or stored.disabled_at is not None:
@@ -98,8 +98,8 @@ async def accept(
     owner = await find_user_by_email(session, email=link.email)
     if owner is None or owner.id != user.id:
         raise LinkInvalid()
-    if not logged_in and stored.email_verified_at is None:
-        raise LogInFirst()
+    if not signed_in and stored.email_verified_at is None:
+        raise SignInFirst()
     return await join(session, user=user, link=link, address=address)
 
 

@@ -1,9 +1,9 @@
 """Which accounts a user can act for, and what begins and ends with a membership.
 
-Every change of a membership locks the user first, then the owners of the organisation. A log-in
-locks its user, and a refresh its log-in, which a change deletes before it revokes the tokens. So no
-token is issued by a role that is just being taken away. The one who invites is locked, too, so that
-invitations that end with the inviter's role miss none.
+Every change of a membership locks the user first, then the owners of the organisation. A sign-in
+locks its user, and a refresh its sign-in, which a change deletes before it revokes the tokens. So
+no token is issued by a role that is just being taken away. The one who invites is locked, too, so
+that invitations that end with the inviter's role miss none.
 """
 
 from collections.abc import Sequence

@@ -235,7 +235,7 @@ async def accept_invitation(
     """Join an organisation by the token in an e-mail to the calling user's address."""
     try:
         joined = await invitations.accept(
-            session, user=user, token=body.token, logged_in=True, address=address
+            session, user=user, token=body.token, signed_in=True, address=address
         )
     except LinkInvalid:
         failures.note("link_rejected", actor=user.id, address=address)

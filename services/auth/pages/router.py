@@ -74,7 +74,7 @@ async def verify_by_page(
             await mailed.verify_email(session, token=fields.get("token", ""), address=address)
     except ServiceError as error:
         return _failed("Confirm your e-mail address", error, failures, address)
-    return page("E-mail address confirmed", "Thank you. You can log in now.")
+    return page("E-mail address confirmed", "Thank you. You can sign in now.")
 
 
 @router.get("/register", include_in_schema=False)
@@ -107,7 +107,7 @@ async def register_by_page(
             return await _invitation_page(database, token, problem=problem)
     except ServiceError as error:
         return _failed("Register", error, failures, address)
-    return page("Registered", "Thank you. You can log in now.")
+    return page("Registered", "Thank you. You can sign in now.")
 
 
 @router.get("/invitations/accept", include_in_schema=False)
@@ -129,7 +129,7 @@ async def join_by_page(
 ) -> HTMLResponse:
     """Join an organisation as the user who was invited; anyone without a user registers first.
 
-    The link alone is enough for a user who has confirmed the address: only a log-in makes use of
+    The link alone is enough for a user who has confirmed the address: only a sign-in makes use of
     the membership.
     """
     fields = await read_fields(request)
@@ -140,7 +140,7 @@ async def join_by_page(
             user = await find_user_by_email(session, email=email)
             if user is not None:
                 await invitations.accept(
-                    session, user=user, token=token, logged_in=False, address=address
+                    session, user=user, token=token, signed_in=False, address=address
                 )
         if user is None:
             password = fields.get("password", "")
@@ -157,7 +157,7 @@ async def join_by_page(
                 return await _joining_page(database, token, mode=_mode(request), problem=problem)
     except ServiceError as error:
         return _failed("Join", error, failures, address)
-    return page("Joined", "You are a member now. You can log in.")
+    return page("Joined", "You are a member now. You can sign in.")
 
 
 async def _register(

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import User
 from services.auth.sessions.service import await_code, start_session
-from services.auth.tokens.password_grant import log_in, log_in_with_code
+from services.auth.tokens.password_grant import complete_sign_in, sign_in
 from services.auth.tokens.service import Issuer
 from services.auth.users.shapes import LoginUser
 
@@ -28,7 +28,7 @@ async def sign_in_with_password(
         replaced: the secret of the browser's cookie so far.
 
     Raises:
-        InvalidGrant, TooManyAttempts, Unavailable: as `log_in`.
+        InvalidGrant, TooManyAttempts, Unavailable: as `sign_in`.
     """
 
     async def start(session: AsyncSession, user: LoginUser) -> Entered:
@@ -38,7 +38,7 @@ async def sign_in_with_password(
         secret = await await_code(session, user=user, replaced=replaced)
         return Entered(secret, needs_code=True)
 
-    return await log_in(
+    return await sign_in(
         issuer,
         username=email,
         password=password,
@@ -55,13 +55,13 @@ async def sign_in_with_code(
     """Check the code of a user whose password was right, and sign the user in.
 
     Raises:
-        InvalidGrant, TooManyAttempts, Unavailable: as `log_in_with_code`.
+        InvalidGrant, TooManyAttempts, Unavailable: as `complete_sign_in`.
     """
 
     async def start(session: AsyncSession, user: LoginUser) -> Entered:
         return Entered(await _start(session, issuer, user, replaced))
 
-    return await log_in_with_code(issuer, user=user, code=code, address=address, then=start)
+    return await complete_sign_in(issuer, user=user, code=code, address=address, then=start)
 
 
 async def _start(

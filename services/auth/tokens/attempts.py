@@ -1,4 +1,4 @@
-"""Limits on failed log-ins: how failures are counted, and when a log-in is refused.
+"""Limits on failed sign-ins: how failures are counted, and when a sign-in is refused.
 
 Failures are counted in the database, across all processes, in three ways:
 
@@ -6,7 +6,7 @@ Failures are counted in the database, across all processes, in three ways:
 - for a user from all addresses: a limit too high for one attacker's address to reach;
 - from one address for all users: to stop one password from being tried on many users.
 
-Only the first limit applies to an address that the user has logged in from before, so attacks from
+Only the first limit applies to an address that the user has signed in from before, so attacks from
 elsewhere never lock the user out. Unknown addresses are counted like known ones.
 
 Each time in a row that a limit is reached, the next window is twice as long, up to an hour. The
@@ -29,9 +29,9 @@ PER_ADDRESS = 30
 """An address's limit across all users, as the same kind of multiple."""
 
 KNOWN_FOR = timedelta(days=90)
-"""How long an address counts as known after a log-in."""
+"""How long an address counts as known after a sign-in."""
 KNOWN_TO_WITHIN = timedelta(hours=1)
-"""How exactly the last log-in from an address is stored; a log-in soon after writes nothing."""
+"""How exactly the last sign-in from an address is stored; a sign-in soon after writes nothing."""
 LONGEST_WINDOW_S = 3600
 """Where windows stop growing; a longer window of the settings stays as long as it is."""
 MAX_DOUBLINGS = 6
@@ -46,7 +46,7 @@ _SUBNET_BITS = 64
 
 
 class LoginKeys(NamedTuple):
-    """The keys under which a log-in's failures are counted; digests without personal data."""
+    """The keys under which a sign-in's failures are counted; digests without personal data."""
 
     pair: str
     """The user and the address."""
@@ -63,12 +63,12 @@ class Failures:
 
 
 def login_keys(username: str, *, client: str, purpose: str = "") -> LoginKeys:
-    """Return the keys of a log-in.
+    """Return the keys of a sign-in.
 
     Args:
         username: the e-mail address as typed; all spellings that may be the same user share a key.
         client: the caller's IP address.
-        purpose: what else is counted, apart from log-ins.
+        purpose: what else is counted, apart from sign-ins.
     """
     user, address = fold_email(normalise_email(username)), _network(client)
     return LoginKeys(
@@ -83,7 +83,7 @@ def address_keys(*, client: str, purpose: str) -> LoginKeys:
 
     Args:
         client: the caller's IP address.
-        purpose: what is counted, apart from log-ins.
+        purpose: what is counted, apart from sign-ins.
     """
     address = _network(client)
     return LoginKeys(
@@ -114,13 +114,13 @@ def window_ends(now: datetime, *, window_s: int) -> list[datetime]:
 def find_lock(
     keys: LoginKeys, failures: Mapping[str, Failures], *, known: bool, limit: int, counted: bool
 ) -> datetime | None:
-    """Return when the lock on a log-in ends, or None if it is not locked.
+    """Return when the lock on a sign-in ends, or None if it is not locked.
 
     Args:
         failures: by key; keys without failures may be missing.
-        known: whether the user has logged in from this address before.
+        known: whether the user has signed in from this address before.
         limit: failures allowed for a user from one address.
-        counted: whether `failures` already include this log-in.
+        counted: whether `failures` already include this sign-in.
     """
     limits = {keys.pair: limit} if known else key_limits(keys, limit=limit)
     ends = [

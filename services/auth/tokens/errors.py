@@ -125,24 +125,24 @@ class AccessDenied(OAuthError):
 
 
 class TooManyAttempts(OAuthError):
-    """Too many failed log-ins for this user or from this address; the password is not checked."""
+    """Too many failed sign-ins for this user or from this address; the password is not checked."""
 
     status = 429
     code = "too_many_attempts"
 
     def __init__(self, *, retry_after_s: int) -> None:
         super().__init__(
-            "Too many failed log-ins; try again later.",
+            "Too many failed sign-ins; try again later.",
             headers={"Retry-After": str(retry_after_s)},
         )
 
 
 class TooManyRefreshes(OAuthError):
-    """Too many access tokens of this log-in are still valid; the refresh token stays valid."""
+    """Too many access tokens of this sign-in are still valid; the refresh token stays valid."""
 
     status = 429
     code = "too_many_refreshes"
-    detail = "Too many access tokens of this log-in are still valid; refresh less often."
+    detail = "Too many access tokens of this sign-in are still valid; refresh less often."
 
     def __init__(self, *, retry_after_s: int) -> None:
         super().__init__(headers={"Retry-After": str(retry_after_s)})

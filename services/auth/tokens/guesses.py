@@ -2,8 +2,8 @@
 
 `attempts` has the rules. Whatever checks a secret that belongs to a user goes through here, in two
 steps: `check_standing` before the secret is verified, and again, with locked rows, in the
-transaction that then calls `count_failure` or `remember_success`. A log-in reads and locks the same
-rows together with its user's, and calls `judge`.
+transaction that then calls `count_failure` or `remember_success`. A sign-in reads and locks the
+same rows together with its user's, and calls `judge`.
 """
 
 import math
@@ -58,13 +58,13 @@ class Standing:
     """What earlier guesses mean for the next one."""
 
     known: bool
-    """Whether the user has logged in from this address before."""
+    """Whether the user has signed in from this address before."""
     retry_after_s: int | None
     """Seconds until another guess is allowed; None if it is allowed now."""
     locks: bool = False
     """Whether the failure that was just counted is the last one allowed."""
     last_login_at: datetime | None = None
-    """When the user last logged in from this address; None if it is not known."""
+    """When the user last signed in from this address; None if it is not known."""
     has_failures: bool = False
     """Whether failures of the user from this address are stored, in a window that may have
     ended."""
@@ -102,7 +102,7 @@ def judge(
 
     Args:
         stored: the failures of each key, in a window that may have ended.
-        last_login_at: when the user last logged in from this address, if that counts.
+        last_login_at: when the user last signed in from this address, if that counts.
     """
     now = datetime.now(UTC)
     known = last_login_at is not None
@@ -155,7 +155,7 @@ async def remember_success(
     """Forget the failures of a user from an address, and remember the address.
 
     Args:
-        standing: before the log-in, from the same transaction.
+        standing: before the sign-in, from the same transaction.
     """
     now = datetime.now(UTC)
     if standing.has_failures:

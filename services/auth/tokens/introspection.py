@@ -18,7 +18,7 @@ from services.common.identity.api_keys import looks_like_api_key
 
 
 async def revoke(issuer: Issuer, *, token: str, address: str) -> None:
-    """Revoke an access token, or all refresh tokens of a log-in (RFC 7009).
+    """Revoke an access token, or all refresh tokens of a sign-in (RFC 7009).
 
     Unknown and expired tokens are ignored.
     """

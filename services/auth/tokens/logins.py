@@ -1,4 +1,4 @@
-"""End or list the log-ins of a user."""
+"""End or list the sign-ins of a user."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ async def end_logins_at(session: AsyncSession, *, client_id: str) -> None:
 
 
 async def end_login(session: AsyncSession, *, refresh_token: str, address: str) -> None:
-    """Revoke all refresh tokens of a log-in, given one of them; unknown tokens are ignored."""
+    """Revoke all refresh tokens of a sign-in, given one of them; unknown tokens are ignored."""
     family_id, _ = split_refresh_token(refresh_token)
     family = await repository.find_family(session, family_id=family_id)
     if family is not None:
@@ -35,7 +35,7 @@ async def end_login(session: AsyncSession, *, refresh_token: str, address: str) 
 
 
 async def end_family(session: AsyncSession, *, family: RefreshFamily) -> None:
-    """Revoke all refresh tokens of a log-in; at a public client, also its access tokens."""
+    """Revoke all refresh tokens of a sign-in; at a public client, also its access tokens."""
     await repository.delete_family(session, family_id=family.id)
     tokens = await repository.list_family_tokens(
         session, family_id=family.id, now=datetime.now(UTC)
@@ -47,7 +47,7 @@ async def end_family(session: AsyncSession, *, family: RefreshFamily) -> None:
 
 
 async def find_family(session: AsyncSession, *, family_id: str) -> RefreshFamily | None:
-    """Return a log-in that has not been ended."""
+    """Return a sign-in that has not been ended."""
     return await repository.find_family(session, family_id=family_id)
 
 
@@ -58,5 +58,5 @@ def split_refresh_token(refresh_token: str) -> tuple[str, str]:
 
 
 async def list_logins(session: AsyncSession, *, user_id: str) -> Sequence[RefreshFamily]:
-    """Return a user's log-ins that can still be refreshed, oldest first."""
+    """Return a user's sign-ins that can still be refreshed, oldest first."""
     return await repository.list_families(session, user_id=user_id)

@@ -1,6 +1,6 @@
-"""Log in with e-mail, password and, if the user has one, a second factor; the password grant.
+"""Sign in with e-mail, password and, if the user has one, a second factor; the password grant.
 
-Passwords are verified between two transactions, not inside one, so a log-in that waits for a CPU
+Passwords are verified between two transactions, not inside one, so a sign-in that waits for a CPU
 holds no database connection and, on SQLite, blocks no writer.
 """
 
@@ -45,7 +45,7 @@ from services.common.db.retrying import in_transaction
 
 T = TypeVar("T")
 OnLogin = Callable[[AsyncSession, LoginUser], Awaitable[T]]
-"""What to do for a user who logs in, in the same transaction, which may be tried again."""
+"""What to do for a user who signs in, in the same transaction, which may be tried again."""
 
 _WRONG_LOGIN = "Incorrect e-mail or password."
 
@@ -60,7 +60,7 @@ async def grant_password(
     account: str | None,
     address: str,
 ) -> IssuedToken:
-    """Log in, and issue tokens to the user.
+    """Sign in, and issue tokens to the user.
 
     Args:
         account: one of the user's accounts; default the personal one.
@@ -68,7 +68,7 @@ async def grant_password(
     Raises:
         InvalidScope: the user's role in the account lacks a requested scope.
         WrongAccount: the user cannot act for the account.
-        InvalidGrant, MfaRequired, TooManyAttempts, Unavailable: as `log_in`.
+        InvalidGrant, MfaRequired, TooManyAttempts, Unavailable: as `sign_in`.
     """
 
     async def issue(session: AsyncSession, user: LoginUser) -> IssuedToken:
@@ -79,12 +79,12 @@ async def grant_password(
         refresh_token = await create_family(session, issuer, user, own, granted)
         return issue_to_user(issuer, user, own, granted, refresh_token)
 
-    return await log_in(
+    return await sign_in(
         issuer, username=username, password=password, code=code, address=address, then=issue
     )
 
 
-async def log_in(
+async def sign_in(
     issuer: Issuer,
     *,
     username: str,
@@ -94,7 +94,7 @@ async def log_in(
     then: OnLogin[T],
     without_code: OnLogin[T] | None = None,
 ) -> T:
-    """Log in with e-mail address and password from an IP address.
+    """Sign in with e-mail address and password from an IP address.
 
     An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
     password. The result is decided in the transaction that counts the failure, so however many
@@ -143,7 +143,7 @@ async def log_in(
     return _finish(attempt, outcome, user_id=user.id if user else None)
 
 
-async def log_in_with_code(
+async def complete_sign_in(
     issuer: Issuer,
     *,
     user: User,
@@ -151,7 +151,7 @@ async def log_in_with_code(
     address: str,
     then: OnLogin[T],
 ) -> T:
-    """Complete the log-in of a user who has just entered the right password; return `then`'s value.
+    """Complete the sign-in of a user whose password was right just now; return `then`'s value.
 
     Wrong codes count like wrong passwords.
 
@@ -174,7 +174,7 @@ async def log_in_with_code(
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A log-in that is being decided."""
+    """A sign-in that is being decided."""
 
     issuer: Issuer
     keys: LoginKeys
@@ -184,7 +184,7 @@ class _Attempt:
 
 @dataclass(frozen=True, slots=True)
 class _Done(Generic[T]):
-    """A log-in that succeeded, or only lacks the code of the second factor."""
+    """A sign-in that succeeded, or only lacks the code of the second factor."""
 
     value: T
     is_complete: bool
@@ -193,7 +193,7 @@ class _Done(Generic[T]):
 async def _lock(
     session: AsyncSession, keys: LoginKeys, user: Namesake | None
 ) -> tuple[LoginUser | None, Mapping[str, Failures]]:
-    """Lock a log-in's counters and, before them, its user, if the password is right.
+    """Lock a sign-in's counters and, before them, its user, if the password is right.
 
     Returns:
         The user, or None if it is not there or has changed; and the failures of each key.
@@ -214,7 +214,7 @@ async def _decide(
     then: OnLogin[T],
     without_code: OnLogin[T] | None = None,
 ) -> _Done[T] | Standing:
-    """Decide a log-in in one transaction; a `Standing` is a failure, which is counted.
+    """Decide a sign-in in one transaction; a `Standing` is a failure, which is counted.
 
     Args:
         user: whose password is right, locked; None if it is wrong.
@@ -234,7 +234,7 @@ async def _decide(
 
 
 def _finish(attempt: _Attempt, outcome: _Done[T] | Standing, *, user_id: str | None) -> T:
-    """Count and note a decided log-in; return its value.
+    """Count and note a decided sign-in; return its value.
 
     Raises:
         InvalidGrant, TooManyAttempts: it failed.
@@ -280,7 +280,7 @@ def _judge(
 
 
 def _refuse_locked(attempt: _Attempt, standing: Standing) -> None:
-    """Refuse a log-in after too many failures."""
+    """Refuse a sign-in after too many failures."""
     if standing.retry_after_s is not None:
         attempt.issuer.logins.labels("refused").inc()
         raise TooManyAttempts(retry_after_s=standing.retry_after_s)

@@ -1,4 +1,4 @@
-"""All SQL about log-ins: their failures, their addresses and their refresh families."""
+"""All SQL about sign-ins: their failures, their addresses and their refresh families."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from services.auth.models import FamilyToken, KnownAddress, LoginFailures, Refre
 from services.auth.tokens.attempts import Failures, LoginKeys
 from services.auth.upserts import upsert
 
-# -- a log-in ------------------------------------------------------------------------------------
+# -- a sign-in -----------------------------------------------------------------------------------
 
 
 class FoundUser(NamedTuple):
@@ -37,7 +37,7 @@ class FoundUser(NamedTuple):
 
 
 class LockedUser(NamedTuple):
-    """A user who logs in, locked; see `users.shapes.LoginUser`."""
+    """A user who signs in, locked; see `users.shapes.LoginUser`."""
 
     id: str
     password_hash: str
@@ -48,7 +48,7 @@ class LockedUser(NamedTuple):
     totp_confirmed_at: datetime | None
 
 
-# Statements of a log-in. They are built once, because building one takes longer than sending it.
+# Statements of a sign-in. They are built once, because building one takes longer than sending it.
 # They select few columns, because the driver spends most of its time on the columns' descriptions,
 # and from tables, because a session takes longer to read the models' attributes.
 _USERS = cast(Table, User.__table__).c
@@ -91,7 +91,7 @@ _LOCKED_LOGIN = (
 
 @dataclass(frozen=True, slots=True)
 class StoredLogin:
-    """What is stored about a log-in before its password is verified."""
+    """What is stored about a sign-in before its password is verified."""
 
     namesakes: Sequence[FoundUser]
     failures: Mapping[str, Failures]
@@ -101,12 +101,12 @@ class StoredLogin:
 async def find_login(
     connection: AsyncConnection, *, keys: LoginKeys, email: str, folded: str, since: datetime
 ) -> StoredLogin:
-    """Return what a log-in needs to know, in one statement; no row is locked.
+    """Return what a sign-in needs to know, in one statement; no row is locked.
 
     Args:
         email: the address in its normalised form.
         folded: the address in the coarser form that older versions stored.
-        since: earlier log-ins from the address do not count.
+        since: earlier sign-ins from the address do not count.
     """
     names = {"email": email, "folded": folded, "since": since}
     namesakes: list[FoundUser] = []
@@ -137,7 +137,7 @@ async def lock_login(
     return LockedUser(*rows[0][3:]), failures
 
 
-# -- failed log-ins ------------------------------------------------------------------------------
+# -- failed sign-ins -----------------------------------------------------------------------------
 
 
 async def find_failures(
@@ -160,7 +160,7 @@ async def count_failure(
     """Count one failure under each key, atomically across processes.
 
     A new window starts if the last one has ended. Keys are updated in sorted order to avoid
-    deadlocks between log-ins.
+    deadlocks between sign-ins.
 
     Args:
         limits: by key, the number of failures that locks it.
@@ -230,7 +230,7 @@ async def delete_failures(session: AsyncSession, *, key: str) -> None:
 
 
 async def find_last_login(session: AsyncSession, *, pair: str, since: datetime) -> datetime | None:
-    """Return when a user last logged in from an address, if that was after `since`."""
+    """Return when a user last signed in from an address, if that was after `since`."""
     last: datetime | None = await session.scalar(_LAST_LOGIN, {"pair": pair, "since": since})
     return last
 
@@ -238,7 +238,7 @@ async def find_last_login(session: AsyncSession, *, pair: str, since: datetime) 
 async def remember_address(
     session: AsyncSession, *, pair: str, user_id: str, now: datetime, limit: int
 ) -> None:
-    """Store that a user logged in from an address, keeping only the `limit` most recent ones."""
+    """Store that a user signed in from an address, keeping only the `limit` most recent ones."""
     login = {"user_id": user_id, "last_login_at": now}
     await upsert(session, KnownAddress, {"pair_sha256": pair, **login}, list(login.items()))
     surplus_addresses = (

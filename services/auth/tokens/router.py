@@ -129,7 +129,7 @@ async def issue_token(
 )
 @public
 async def revoke(request: Request, issuer: AppIssuer, address: Address) -> Response:
-    """Revoke an access token, or a refresh token and all others of the log-in. Unknown tokens also
+    """Revoke an access token, or a refresh token and all others of the sign-in. Unknown tokens also
     get 200."""
     with oauth_errors():
         form = await read_form(request)

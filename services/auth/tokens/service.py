@@ -47,7 +47,7 @@ from services.common.identity.tokens import TokenVerifier
 _WRONG_REFRESH = "The refresh token is invalid."
 
 MAX_FAMILY_TOKENS = 100
-"""Valid access tokens of a public client's log-in. Each is revoked by an entry of its own, and all
+"""Valid access tokens of a public client's sign-in. Each is revoked by an entry of its own, and all
 of them in one transaction, which a thief who refreshes in a loop must not be able to make fail."""
 KEYS_SHOWN_FOR = timedelta(days=30)
 """How long an expired API key is still listed."""
@@ -63,7 +63,7 @@ class Issuer:
     verifier: TokenVerifier
     settings: AuthSettings
     logins: Counter
-    """Password log-ins by result."""
+    """Password sign-ins by result."""
     failures: FailureLog
     vault: Vault
     clients: ClientReader
@@ -74,13 +74,13 @@ class Issuer:
 
 
 def login_counter(registry: CollectorRegistry) -> Counter:
-    """Return the counter of password log-ins; each result is exposed before its first log-in.
+    """Return the counter of password sign-ins; each result is exposed before its first sign-in.
 
     Prometheus does not see the first increase of a series that did not exist before.
     """
     counter = Counter(
         "tollgate_auth_logins",
-        "Password log-ins by result: succeeded, failed, or refused after too many failures.",
+        "Password sign-ins by result: succeeded, failed, or refused after too many failures.",
         ["result"],
         registry=registry,
     )
@@ -146,9 +146,9 @@ async def grant_refresh_token(
 
     Raises:
         InvalidGrant: the token is unknown, expired, another client's, or was used before. All
-            tokens of the log-in are then revoked: the token must have been stolen (RFC 9700
+            tokens of the sign-in are then revoked: the token must have been stolen (RFC 9700
             §4.14.2).
-        InvalidScope: the scope exceeds that of the log-in; the token stays valid.
+        InvalidScope: the scope exceeds that of the sign-in; the token stays valid.
         WrongAccount: `account` names another account; the token stays valid.
         TooManyRefreshes: as `issue_in_family`; the token stays valid.
     """

@@ -106,7 +106,7 @@ async def update_user(
     session: Transaction,
     address: Address,
 ) -> User:
-    """Disable or enable a user. A disabled user cannot log in, and has no valid tokens."""
+    """Disable or enable a user. A disabled user cannot sign in, and has no valid tokens."""
     admin = await get_admin(session, caller=caller)
     return await service.switch_user(
         session, user=user, disabled=body.disabled, actor=admin.id, address=address

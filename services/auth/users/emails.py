@@ -2,7 +2,7 @@
 
 `normalise_email` returns the form in which an address is stored and looked up. `fold_email` is
 coarser: it also merges letters that distinguish two addresses, such as `ß` and `ss`. Older versions
-stored that form; now it is only used to count failed log-ins.
+stored that form; now it is only used to count failed sign-ins.
 """
 
 import re

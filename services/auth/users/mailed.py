@@ -127,7 +127,7 @@ async def request_reset(session: AsyncSession, *, email: str, address: str) -> N
 async def reset_password(
     database: Database, *, hasher: PasswordHasher, token: str, password: str, address: str
 ) -> None:
-    """Set a new password by a link; ends all log-ins, and cancels the user's other links.
+    """Set a new password by a link; ends all sign-ins, and cancels the user's other links.
 
     Raises:
         BodyInvalid: the password is too short, too long or too common.

@@ -63,7 +63,7 @@ async def request_password_reset(
 async def reset_password(
     body: ResetConfirmation, request: Request, address: Address, failures: Failures
 ) -> None:
-    """Set a new password by the token in an e-mail; it ends all log-ins and can be used once."""
+    """Set a new password by the token in an e-mail; it ends all sign-ins and can be used once."""
     try:
         await mailed.reset_password(
             request.app.state.database,

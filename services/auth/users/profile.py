@@ -162,7 +162,7 @@ async def set_password(
 class PasswordChanger:
     """What changing a password needs; `app.py` creates it once.
 
-    Like a log-in, it verifies passwords between two transactions, not inside one.
+    Like a sign-in, it verifies passwords between two transactions, not inside one.
     """
 
     database: Database
@@ -173,7 +173,7 @@ class PasswordChanger:
     async def change(self, *, user: User, current: str, new: str, address: str) -> None:
         """Replace a user's password, if the current one is right.
 
-        Wrong ones count like failed log-ins.
+        Wrong ones count like failed sign-ins.
 
         Raises:
             WrongPassword: `current` is wrong.

@@ -125,7 +125,7 @@ async def export_own_user(
 async def change_password(
     body: PasswordUpdate, user: PersonNow, request: Request, address: Address
 ) -> None:
-    """Change the password, which ends all log-ins and revokes their tokens."""
+    """Change the password, which ends all sign-ins and revokes their tokens."""
     changer: PasswordChanger = request.app.state.password_changer
     await changer.change(user=user, current=body.current, new=body.new, address=address)
 
@@ -136,7 +136,7 @@ async def change_password(
 async def start_totp(
     user: Person, session: Transaction, vault: OpenVault, response: Response
 ) -> totp.Enrolment:
-    """Return a secret for an authenticator app, and recovery codes. Log-ins need a code only once
+    """Return a secret for an authenticator app, and recovery codes. Sign-ins need a code only once
     one is confirmed."""
     response.headers["Cache-Control"] = "no-store"
     return await totp.start_enrolment(session, user=user, vault=vault)

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.auth.models import Client, RecoveryCode, User
 
-# Statements of a log-in, built once, because building one takes longer than sending it.
+# Statements of a sign-in, built once, because building one takes longer than sending it.
 _LOCK_BY_ID = (
     select(User)
     .where(User.id == bindparam("user_id"))

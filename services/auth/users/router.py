@@ -62,7 +62,7 @@ class OwnUserRead(UserRead):
         default=None, description="When the user showed that the e-mail address is theirs."
     )
     totp_confirmed_at: datetime | None = Field(
-        default=None, description="Since when a log-in needs a second factor."
+        default=None, description="Since when a sign-in needs a second factor."
     )
 
 

@@ -1,6 +1,6 @@
-"""What a log-in needs to know about a user, whether a session loaded it or a statement its columns.
+"""What a sign-in needs to know about a user, loaded by a session or by a statement of its columns.
 
-A log-in only reads, so it can do without an object of the session, which takes longer to load than
+A sign-in only reads, so it can do without an object of the session, which takes longer to load than
 the row does.
 """
 
@@ -22,7 +22,7 @@ class Namesake(Protocol):
 
 
 class LoginUser(Protocol):
-    """A user who logs in; the fields are those of `models.User`."""
+    """A user who signs in; the fields are those of `models.User`."""
 
     @property
     def id(self) -> str: ...

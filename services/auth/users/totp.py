@@ -1,7 +1,7 @@
 """The second factor: time-based one-time passwords (RFC 6238), and recovery codes.
 
 Each code is good once, in whichever replica it is used: accepting one is a single conditional
-statement in the transaction of the log-in.
+statement in the transaction of the sign-in.
 """
 
 import base64
@@ -53,7 +53,7 @@ class Enrolment:
 
 
 async def start_enrolment(session: AsyncSession, *, user: User, vault: Vault) -> Enrolment:
-    """Give a user a new secret and new recovery codes; log-ins need them only once confirmed.
+    """Give a user a new secret and new recovery codes; sign-ins need them only once confirmed.
 
     Raises:
         TotpEnabled: the user's second factor is already on.

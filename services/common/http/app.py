@@ -62,7 +62,7 @@ def service_app(
     `checks`, the readiness checks by name.
 
     Args:
-        token_url: where the docs page's Authorize button logs in; None for a service without an
+        token_url: where the docs page's Authorize button signs in; None for a service without an
             API, which gets no docs page.
         addresses: the public URLs of all services, which `/.well-known/tollgate` returns.
         max_body_bytes: a larger body gets 413.

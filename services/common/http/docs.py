@@ -41,7 +41,7 @@ def add_docs(
     """Add `/docs` and `/openapi.json`.
 
     Args:
-        token_url: where the page's Authorize button logs in.
+        token_url: where the page's Authorize button signs in.
         accepts_api_keys: whether the service accepts API keys.
         amend: changes the OpenAPI document.
     """
@@ -116,13 +116,13 @@ def _page_headers(page: str, *, token_url: str) -> dict[str, str]:
         for script in _INLINE_SCRIPT.findall(page)
     ]
     scripts = " ".join(f"'sha256-{digest}'" for digest in digests)
-    log_in = urlsplit(token_url)
+    auth = urlsplit(token_url)
     policy = {
         "default-src": "'none'",
         "script-src": f"'self' {scripts}",
         "style-src": "'self' 'unsafe-inline'",
         "img-src": "'self' data:",
-        "connect-src": f"'self' {log_in.scheme}://{log_in.netloc}" if log_in.netloc else "'self'",
+        "connect-src": f"'self' {auth.scheme}://{auth.netloc}" if auth.netloc else "'self'",
         "base-uri": "'none'",
         "form-action": "'self'",
         "frame-ancestors": "'none'",

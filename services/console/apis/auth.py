@@ -42,8 +42,8 @@ async def exchange_code(
     )
 
 
-async def log_in(auth: Api, *, email: str, password: str) -> Tokens:
-    """Log someone in who has just registered."""
+async def sign_in(auth: Api, *, email: str, password: str) -> Tokens:
+    """Sign someone in who has just registered."""
     return await _request_tokens(auth, grant_type="password", username=email, password=password)
 
 
@@ -66,7 +66,7 @@ async def list_providers(auth: Api) -> list[str]:
 
 
 async def register(auth: Api, *, email: str, password: str) -> bool:
-    """Register a user; return whether they can log in at once, or must first confirm by mail."""
+    """Register a user; return whether they can sign in at once, or must first confirm by mail."""
     response = await auth.call("POST", "/register", json={"email": email, "password": password})
     return response.status_code == 201
 

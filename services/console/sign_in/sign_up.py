@@ -50,7 +50,7 @@ async def sign_up(request: Request, form: SentForm, apis: AppApis) -> Response:
     try:
         if not await auth_api.register(apis.auth, email=email, password=password):
             return show(request, "sign_in/check_mail.html.j2", email=email)
-        tokens = await auth_api.log_in(apis.auth, email=email, password=password)
+        tokens = await auth_api.sign_in(apis.auth, email=email, password=password)
         await _set_name(apis, tokens, name)
         session = await open_session(apis, tokens)
     except ApiProblem as problem:

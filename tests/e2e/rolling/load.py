@@ -79,7 +79,7 @@ class Callers:
                 account.answered += response is not None
 
     def _sign_up(self) -> None:
-        """Register and log in repeatedly."""
+        """Register and sign in repeatedly."""
         with _client(self._platform.urls["auth"], {}) as http:
             for _ in self._rounds(PAUSE_S * 5):
                 email, password = f"{uuid4().hex}@example.com", uuid4().hex

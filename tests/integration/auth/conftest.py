@@ -40,10 +40,10 @@ OWNER_SCOPE = "predict usage:read keys:write billing:manage members:write"
 KEPT = ("encryption_keys", "signing_keys")
 """Tables of what the running app has in memory."""
 CHEAP_KIB = 64
-"""Makes a password cost 0.2 ms instead of 30 ms, in the hundreds of log-ins of these tests."""
+"""Makes a password cost 0.2 ms instead of 30 ms, in the hundreds of sign-ins of these tests."""
 
 OpenApp = Callable[..., AbstractAsyncContextManager[FastAPI]]
-LogIn = Callable[..., Awaitable[httpx.Response]]
+SignIn = Callable[..., Awaitable[httpx.Response]]
 Headers = dict[str, str]
 
 
@@ -129,22 +129,22 @@ async def ada(client: AsyncClient) -> dict[str, str]:
 
 
 @pytest.fixture
-def log_in(client: AsyncClient) -> LogIn:
-    """`await log_in(password=…)` requests a token, by default for Ada."""
+def sign_in(client: AsyncClient) -> SignIn:
+    """`await sign_in(password=…)` requests a token, by default for Ada."""
 
-    async def log_in_(
+    async def sign_in_(
         username: str = "ada@example.com", password: str = PASSWORD, **more: str
     ) -> httpx.Response:
         form = {"grant_type": "password", "username": username, "password": password, **more}
         return await client.post("/token", data=form)
 
-    return log_in_
+    return sign_in_
 
 
 @pytest.fixture
-async def as_ada(ada: dict[str, str], log_in: LogIn) -> Headers:
+async def as_ada(ada: dict[str, str], sign_in: SignIn) -> Headers:
     """The headers of a request by Ada."""
-    return bearer((await log_in()).json()["access_token"])
+    return bearer((await sign_in()).json()["access_token"])
 
 
 def mails_in(app: FastAPI) -> list[Path]:
@@ -179,13 +179,13 @@ def bearer(token: str) -> Headers:
 
 
 @pytest.fixture
-async def as_admin(app: FastAPI, database: Database, log_in: LogIn) -> Headers:
+async def as_admin(app: FastAPI, database: Database, sign_in: SignIn) -> Headers:
     """The headers of a request by an administrator."""
     async with database.transaction() as session:
         await ensure_user(
             session, hasher=app.state.hasher, email=ADMIN, password=PASSWORD, admin=True
         )
-    return bearer((await log_in(ADMIN)).json()["access_token"])
+    return bearer((await sign_in(ADMIN)).json()["access_token"])
 
 
 async def count(database: Database, model: type[Base]) -> int:

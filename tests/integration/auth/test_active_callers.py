@@ -13,7 +13,7 @@ from sqlalchemy.sql.dml import Delete, Update
 
 from services.auth.models import Client, User
 from services.common.db.database import Database
-from tests.integration.auth.conftest import Headers, LogIn, bearer
+from tests.integration.auth.conftest import Headers, SignIn, bearer
 
 pytestmark = pytest.mark.any_database
 
@@ -75,9 +75,14 @@ async def assert_every_route_refuses(app: FastAPI, client: AsyncClient, token: s
 
 @pytest.mark.parametrize("end", ENDS_OF_USERS)
 async def test_every_route_rejects_the_token_of_a_deleted_or_disabled_user(
-    app: FastAPI, client: AsyncClient, as_ada: Headers, database: Database, log_in: LogIn, end: str
+    app: FastAPI,
+    client: AsyncClient,
+    as_ada: Headers,
+    database: Database,
+    sign_in: SignIn,
+    end: str,
 ) -> None:
-    token = (await log_in()).json()["access_token"]
+    token = (await sign_in()).json()["access_token"]
     async with database.transaction() as session:
         await session.execute(ENDS_OF_USERS[end]())
 

@@ -14,7 +14,7 @@ from services.auth.api_keys.credentials import delete_expired_keys
 from services.auth.models import ApiKey, User
 from services.common.db.database import Database
 from services.common.identity.api_keys import is_api_key, new_api_key
-from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, bearer
+from tests.integration.auth.conftest import PASSWORD, Headers, SignIn, bearer
 
 Service = tuple[str, str]
 
@@ -39,10 +39,10 @@ async def listed(client: AsyncClient, headers: Headers) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-async def as_bob(client: AsyncClient, log_in: LogIn) -> Headers:
+async def as_bob(client: AsyncClient, sign_in: SignIn) -> Headers:
     bob = {"email": "bob@example.com", "password": PASSWORD}
     assert (await client.post("/register", json=bob)).status_code == 201
-    return bearer((await log_in("bob@example.com")).json()["access_token"])
+    return bearer((await sign_in("bob@example.com")).json()["access_token"])
 
 
 @pytest.mark.any_database
@@ -148,9 +148,9 @@ class TestCreate:
         assert answer.status_code == 409
 
     async def test_a_token_without_the_scope_is_403(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        token = (await log_in(scope="predict usage:read")).json()["access_token"]
+        token = (await sign_in(scope="predict usage:read")).json()["access_token"]
 
         answer = await client.post("/api-keys", json={"name": "x"}, headers=bearer(token))
 

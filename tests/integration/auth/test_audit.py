@@ -12,7 +12,7 @@ from services.auth.audit.service import OPERATOR
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.users.service import ensure_user, set_disabled
 from services.common.identity.api_keys import new_api_key
-from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, OpenApp, browse, read_audit
+from tests.integration.auth.conftest import PASSWORD, Headers, OpenApp, SignIn, browse, read_audit
 
 pytestmark = pytest.mark.any_database
 
@@ -28,7 +28,7 @@ async def actions(client: AsyncClient, headers: Headers, **wanted: Any) -> list[
 
 
 class TestActs:
-    async def test_registration_and_log_in_are_recorded_with_who_and_from_where(
+    async def test_registration_and_sign_in_are_recorded_with_who_and_from_where(
         self, app: FastAPI, client: AsyncClient, as_admin: Headers
     ) -> None:
         form = {"grant_type": "password", "username": "bob@example.com", "password": PASSWORD}
@@ -44,11 +44,11 @@ class TestActs:
 
         assert there_only == ["user_registered", "login_succeeded"]
 
-    async def test_failed_log_ins_name_the_user_but_no_address_of_strangers(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers
+    async def test_failed_sign_ins_name_the_user_but_no_address_of_strangers(
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, as_admin: Headers
     ) -> None:
-        await log_in(password="wrong password")
-        await log_in("stranger@example.com", "wrong password")
+        await sign_in(password="wrong password")
+        await sign_in("stranger@example.com", "wrong password")
 
         entries = (await read_audit(client, as_admin))["entries"]
 
@@ -57,7 +57,7 @@ class TestActs:
         assert targets[0].startswith("unknown:")
         assert "stranger" not in str(entries)
 
-    async def test_a_flood_of_failed_log_ins_is_bounded(
+    async def test_a_flood_of_failed_sign_ins_is_bounded(
         self, ada: dict[str, str], app: FastAPI, client: AsyncClient, as_admin: Headers
     ) -> None:
         for _ in range(1500):
@@ -79,10 +79,10 @@ class TestActs:
         assert answers == [400, 400, 429, 429, 429, 429]
         assert found == ["login_failed", "login_failed", "login_locked"]
 
-    async def test_reuse_of_a_refresh_token_and_log_out_are_recorded(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers
+    async def test_reuse_of_a_refresh_token_and_sign_out_are_recorded(
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, as_admin: Headers
     ) -> None:
-        first, second = [(await log_in()).json()["refresh_token"] for _ in range(2)]
+        first, second = [(await sign_in()).json()["refresh_token"] for _ in range(2)]
         refresh = {"grant_type": "refresh_token", "refresh_token": first}
         for _ in range(2):
             await client.post("/token", data=refresh)

@@ -17,7 +17,7 @@ from services.auth.audit.service import OPERATOR, record, seal, verify
 from services.auth.models import AuditEntry, User
 from services.common.db.database import Database
 from services.common.errors import Unavailable
-from tests.integration.auth.conftest import Headers, LogIn, OpenApp, read_audit
+from tests.integration.auth.conftest import Headers, OpenApp, SignIn, read_audit
 
 
 async def add(database: Database, *names: str) -> None:
@@ -33,9 +33,9 @@ async def sealed(database: Database) -> list[AuditEntry]:
 
 class TestChain:
     async def test_clients_can_recompute_every_hash(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, as_admin: Headers
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, as_admin: Headers
     ) -> None:
-        await log_in(password="wrong password")
+        await sign_in(password="wrong password")
 
         entries = (await read_audit(client, as_admin))["entries"]
 

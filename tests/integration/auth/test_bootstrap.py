@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from services.auth.bootstrap import create_first_users
 from services.auth.settings import AuthSettings, FirstPartyClient
-from tests.integration.auth.conftest import LogIn
+from tests.integration.auth.conftest import SignIn
 
 EMAIL = "admin@tollgate.example"
 PASSWORD = "a first password"
@@ -64,33 +64,33 @@ class TestFirstPartyClients:
 
 
 class TestFirstUsers:
-    async def test_the_administrator_and_the_service_can_log_in(
-        self, ensure: Ensure, client: AsyncClient, log_in: LogIn
+    async def test_the_administrator_and_the_service_can_sign_in(
+        self, ensure: Ensure, client: AsyncClient, sign_in: SignIn
     ) -> None:
         await ensure()
         await ensure()
 
-        answer = await log_in(username=EMAIL, password=PASSWORD)
+        answer = await sign_in(username=EMAIL, password=PASSWORD)
         assert "admin" in answer.json()["scope"].split()
         assert await service_token(client, SECRET) == 200
 
     async def test_changed_secrets_replace_the_old_ones(
-        self, ensure: Ensure, client: AsyncClient, log_in: LogIn
+        self, ensure: Ensure, client: AsyncClient, sign_in: SignIn
     ) -> None:
         await ensure()
         await ensure(admin_password="a second password", inference_client_secret="t" * 32)
 
-        assert (await log_in(username=EMAIL, password=PASSWORD)).status_code == 400
-        assert (await log_in(username=EMAIL, password="a second password")).status_code == 200
+        assert (await sign_in(username=EMAIL, password=PASSWORD)).status_code == 400
+        assert (await sign_in(username=EMAIL, password="a second password")).status_code == 200
         assert await service_token(client, SECRET) == 401
         assert await service_token(client, "t" * 32) == 200
 
     async def test_no_administrator_is_created_unless_configured(
-        self, ensure: Ensure, client: AsyncClient, log_in: LogIn
+        self, ensure: Ensure, client: AsyncClient, sign_in: SignIn
     ) -> None:
         await ensure(admin_password="")
 
-        assert (await log_in(username=EMAIL, password=PASSWORD)).status_code == 400
+        assert (await sign_in(username=EMAIL, password=PASSWORD)).status_code == 400
         assert await service_token(client, SECRET) == 200
 
     @pytest.mark.parametrize(

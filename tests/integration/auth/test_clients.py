@@ -13,7 +13,7 @@ from services.auth.clients import service
 from services.auth.clients.credentials import ensure_service_client
 from services.auth.models import Client, User
 from services.common.db.database import Database
-from tests.integration.auth.conftest import PASSWORD, Headers, LogIn, bearer
+from tests.integration.auth.conftest import PASSWORD, Headers, SignIn, bearer
 
 
 async def create(client: AsyncClient, headers: Headers, **body: object) -> dict[str, Any]:
@@ -34,10 +34,10 @@ async def token_for(
 
 
 @pytest.fixture
-async def as_bob(client: AsyncClient, log_in: LogIn) -> Headers:
+async def as_bob(client: AsyncClient, sign_in: SignIn) -> Headers:
     bob = {"email": "bob@example.com", "password": PASSWORD}
     assert (await client.post("/register", json=bob)).status_code == 201
-    return bearer((await log_in("bob@example.com")).json()["access_token"])
+    return bearer((await sign_in("bob@example.com")).json()["access_token"])
 
 
 @pytest.mark.any_database
@@ -122,11 +122,11 @@ class TestCreate:
         assert (await token_for(client, credentials)).json()["error"] == "invalid_client"
 
     async def test_a_client_loses_the_scopes_that_its_owner_loses(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
         async with database.transaction() as session:
             await session.execute(update(User).values(is_admin=True))
-        as_admin = bearer((await log_in()).json()["access_token"])
+        as_admin = bearer((await sign_in()).json()["access_token"])
         credentials = await create(client, as_admin, scope="admin predict")
         only_admin = await create(client, as_admin, scope="admin")
         async with database.transaction() as session:

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from httpx import AsyncClient
 
-from tests.integration.auth.conftest import ISSUER, LogIn, OpenApp, browse
+from tests.integration.auth.conftest import ISSUER, OpenApp, SignIn, browse
 
 pytestmark = pytest.mark.any_database
 
@@ -21,9 +21,9 @@ def number(text: str) -> int:
 
 @pytest.mark.parametrize("document", ["openid-configuration", "oauth-authorization-server"])
 async def test_a_library_verifies_a_token_from_the_issuer_url_alone(
-    client: AsyncClient, ada: dict[str, str], log_in: LogIn, document: str
+    client: AsyncClient, ada: dict[str, str], sign_in: SignIn, document: str
 ) -> None:
-    token = (await log_in()).json()["access_token"]
+    token = (await sign_in()).json()["access_token"]
 
     metadata = (await client.get(f"{ISSUER}/.well-known/{document}")).json()
     keys = {key["kid"]: key for key in (await client.get(metadata["jwks_uri"])).json()["keys"]}
@@ -65,7 +65,7 @@ async def test_it_is_ready_on_a_migrated_database(fresh: AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "failing": {}})
 
 
-async def test_the_docs_page_logs_in_here_and_uses_no_other_host(fresh: AsyncClient) -> None:
+async def test_the_docs_page_signs_in_here_and_uses_no_other_host(fresh: AsyncClient) -> None:
     page = (await fresh.get("/docs")).text
     schema = (await fresh.get("/openapi.json")).json()
 

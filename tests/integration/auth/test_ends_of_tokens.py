@@ -9,7 +9,7 @@ from sqlalchemy import delete, update
 
 from services.auth.models import User
 from services.common.db.database import Database
-from tests.integration.auth.conftest import OWNER_SCOPE, PASSWORD, Headers, LogIn, bearer
+from tests.integration.auth.conftest import OWNER_SCOPE, PASSWORD, Headers, SignIn, bearer
 
 pytestmark = pytest.mark.any_database
 
@@ -20,10 +20,10 @@ class TestRevoke:
         return await client.post("/token", data=form)
 
     async def test_a_revoked_family_issues_no_more_tokens(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        revoked = (await log_in()).json()["refresh_token"]
-        other = (await log_in()).json()["refresh_token"]
+        revoked = (await sign_in()).json()["refresh_token"]
+        other = (await sign_in()).json()["refresh_token"]
 
         answer = await client.post("/revoke", data={"token": revoked})
 
@@ -41,10 +41,10 @@ class TestRevoke:
         self,
         client: AsyncClient,
         ada: dict[str, str],
-        log_in: LogIn,
+        sign_in: SignIn,
         inference: tuple[str, str],
     ) -> None:
-        token, other = [(await log_in()).json()["access_token"] for _ in range(2)]
+        token, other = [(await sign_in()).json()["access_token"] for _ in range(2)]
 
         answer = await client.post("/revoke", data={"token": token})
 
@@ -67,8 +67,8 @@ class TestRevoke:
 
 class TestIntrospect:
     @pytest.fixture
-    async def access_token(self, ada: dict[str, str], log_in: LogIn) -> str:
-        token: str = (await log_in()).json()["access_token"]
+    async def access_token(self, ada: dict[str, str], sign_in: SignIn) -> str:
+        token: str = (await sign_in()).json()["access_token"]
         return token
 
     async def test_a_service_gets_the_claims_of_a_token(
@@ -119,11 +119,11 @@ class TestIntrospect:
             assert answer.json() == {"active": False}
 
     async def test_a_users_client_can_only_introspect_its_owners_tokens(
-        self, client: AsyncClient, as_ada: Headers, access_token: str, log_in: LogIn
+        self, client: AsyncClient, as_ada: Headers, access_token: str, sign_in: SignIn
     ) -> None:
         bob = {"email": "bob@example.com", "password": PASSWORD}
         await client.post("/register", json=bob)
-        as_bob = bearer((await log_in("bob@example.com")).json()["access_token"])
+        as_bob = bearer((await sign_in("bob@example.com")).json()["access_token"])
         active = []
         for headers in (as_ada, as_bob):
             credentials = (

@@ -43,17 +43,17 @@ async def test_clients_have_their_type_and_redirect_uris(
     assert public["post_logout_redirect_uris"] == [SIGNED_OUT]
 
 
-async def test_log_ins_name_their_client_and_account(
+async def test_sign_ins_name_their_client_and_account(
     client: AsyncClient, ada: dict[str, str], as_ada: Headers, app: FastAPI
 ) -> None:
     person = await signed_in(client, ADA)
     organisation = await person.create_organisation()
-    await person.log_in(organisation)
+    await person.sign_in(organisation)
     weather = await sign_in_to_app(client, as_ada, app)
 
-    log_ins = (await export(client, as_ada))["log_ins"]
+    sign_ins = (await export(client, as_ada))["log_ins"]
 
-    assert {(each["client_id"], each["account"]) for each in log_ins} == {
+    assert {(each["client_id"], each["account"]) for each in sign_ins} == {
         (FIRST_PARTY, ada["id"]),
         (FIRST_PARTY, organisation),
         (weather.client_id, ada["id"]),

@@ -19,8 +19,8 @@ from tests.integration.auth.conftest import (
     NEW_PASSWORD,
     PASSWORD,
     Headers,
-    LogIn,
     OpenApp,
+    SignIn,
     browse,
     count,
     mails_in,
@@ -34,7 +34,7 @@ EVIL = "evil@example.net"
 
 @pytest.mark.parametrize("how", ["changed", "reset"])
 async def test_an_email_that_was_requested_before_can_no_longer_be_verified(
-    app: FastAPI, client: AsyncClient, as_ada: Headers, open_app: OpenApp, log_in: LogIn, how: str
+    app: FastAPI, client: AsyncClient, as_ada: Headers, open_app: OpenApp, sign_in: SignIn, how: str
 ) -> None:
     async with open_app(registration="verify") as verifying, browse(verifying) as intruder:
         await intruder.patch("/users/me", json={"email": EVIL}, headers=as_ada)
@@ -47,12 +47,12 @@ async def test_an_email_that_was_requested_before_can_no_longer_be_verified(
     answer = await client.post("/verify-email", json={"token": stolen})
 
     assert answer.status_code == 400
-    assert (await log_in(ADA, NEW_PASSWORD)).status_code == 200
+    assert (await sign_in(ADA, NEW_PASSWORD)).status_code == 200
 
 
 @pytest.mark.any_database
 async def test_a_link_to_reset_the_password_does_not_outlive_its_change(
-    app: FastAPI, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    app: FastAPI, client: AsyncClient, as_ada: Headers, sign_in: SignIn
 ) -> None:
     stolen = await request_reset(app, client)
     await change(client, as_ada)
@@ -60,7 +60,7 @@ async def test_a_link_to_reset_the_password_does_not_outlive_its_change(
     answer = await confirm_reset(client, stolen, "the password of an intruder")
 
     assert answer.status_code == 400
-    assert (await log_in(password=NEW_PASSWORD)).status_code == 200
+    assert (await sign_in(password=NEW_PASSWORD)).status_code == 200
 
 
 async def test_queued_mail_with_such_a_link_is_not_sent(
@@ -114,7 +114,7 @@ async def test_mail_that_is_being_sent_meanwhile_gets_no_link(
 
 @pytest.mark.any_database
 async def test_the_current_address_learns_that_another_one_was_requested(
-    as_ada: Headers, open_app: OpenApp, log_in: LogIn
+    as_ada: Headers, open_app: OpenApp, sign_in: SignIn
 ) -> None:
     async with open_app(registration="verify") as verifying, browse(verifying) as intruder:
         await intruder.patch("/users/me", json={"email": EVIL}, headers=as_ada)
@@ -122,7 +122,7 @@ async def test_the_current_address_learns_that_another_one_was_requested(
 
     assert "token=" not in notice.as_string()
     assert EVIL not in notice.as_string()
-    assert (await log_in(ADA, PASSWORD)).status_code == 200
+    assert (await sign_in(ADA, PASSWORD)).status_code == 200
 
 
 @pytest.mark.any_database

@@ -16,7 +16,7 @@ from services.auth.tokens import guesses
 from services.auth.tokens.attempts import KNOWN_FOR, login_keys
 from services.auth.tokens.service import delete_expired
 from services.common.db.database import Database
-from tests.integration.auth.conftest import PASSWORD, LogIn, OpenApp, browse
+from tests.integration.auth.conftest import PASSWORD, OpenApp, SignIn, browse
 
 ADA = "ada@example.com"
 OWNER = "203.0.113.1"
@@ -27,8 +27,8 @@ def form(username: str, password: str) -> dict[str, str]:
     return {"grant_type": "password", "username": username, "password": password}
 
 
-async def fail(log_in: LogIn, *, times: int, username: str = "ada@example.com") -> list[int]:
-    answers = [await log_in(username, "wrong password") for _ in range(times)]
+async def fail(sign_in: SignIn, *, times: int, username: str = "ada@example.com") -> list[int]:
+    answers = [await sign_in(username, "wrong password") for _ in range(times)]
     return [answer.status_code for answer in answers]
 
 
@@ -39,28 +39,28 @@ async def end_window(database: Database) -> None:
 
 
 async def test_after_ten_failures_even_the_right_password_is_refused(
-    ada: dict[str, str], log_in: LogIn
+    ada: dict[str, str], sign_in: SignIn
 ) -> None:
-    assert await fail(log_in, times=11) == [400] * 10 + [429]
+    assert await fail(sign_in, times=11) == [400] * 10 + [429]
 
-    answer = await log_in()
+    answer = await sign_in()
 
     assert answer.status_code == 429
     assert answer.json()["error"] == "too_many_attempts"
     assert 0 < int(answer.headers["Retry-After"]) <= 300
 
 
-async def test_all_spellings_count_together(ada: dict[str, str], log_in: LogIn) -> None:
+async def test_all_spellings_count_together(ada: dict[str, str], sign_in: SignIn) -> None:
     for username in ("ada@example.com", " ADA@example.com", "ａda@example.com") * 4:
-        await fail(log_in, times=1, username=username)
+        await fail(sign_in, times=1, username=username)
 
-    assert (await log_in()).status_code == 429
+    assert (await sign_in()).status_code == 429
 
 
 async def test_an_unknown_email_is_locked_in_the_same_way(
-    ada: dict[str, str], log_in: LogIn, database: Database
+    ada: dict[str, str], sign_in: SignIn, database: Database
 ) -> None:
-    assert await fail(log_in, times=11, username="nobody@example.com") == [400] * 10 + [429]
+    assert await fail(sign_in, times=11, username="nobody@example.com") == [400] * 10 + [429]
 
     async with database.snapshot() as session:
         stored = (await session.scalars(select(LoginFailures))).all()
@@ -68,27 +68,27 @@ async def test_an_unknown_email_is_locked_in_the_same_way(
     assert all(len(each.key_sha256) == 64 for each in stored)
 
 
-async def test_other_users_are_not_affected(ada: dict[str, str], log_in: LogIn) -> None:
-    await fail(log_in, times=11, username="bob@example.com")
+async def test_other_users_are_not_affected(ada: dict[str, str], sign_in: SignIn) -> None:
+    await fail(sign_in, times=11, username="bob@example.com")
 
-    assert (await log_in()).status_code == 200
+    assert (await sign_in()).status_code == 200
 
 
 async def test_the_lock_ends_with_its_window(
-    ada: dict[str, str], log_in: LogIn, database: Database
+    ada: dict[str, str], sign_in: SignIn, database: Database
 ) -> None:
-    await fail(log_in, times=11)
+    await fail(sign_in, times=11)
     await end_window(database)
 
-    assert await fail(log_in, times=1) == [400]
-    assert (await log_in()).status_code == 200
+    assert await fail(sign_in, times=1) == [400]
+    assert (await sign_in()).status_code == 200
 
 
-async def test_success_resets_the_failures(ada: dict[str, str], log_in: LogIn) -> None:
-    await fail(log_in, times=9)
-    assert (await log_in()).status_code == 200
+async def test_success_resets_the_failures(ada: dict[str, str], sign_in: SignIn) -> None:
+    await fail(sign_in, times=9)
+    assert (await sign_in()).status_code == 200
 
-    assert await fail(log_in, times=10) == [400] * 10
+    assert await fail(sign_in, times=10) == [400] * 10
 
 
 async def test_failures_count_across_replicas(
@@ -128,19 +128,19 @@ async def test_results_are_counted_for_the_operator(
 
 
 async def test_many_successful_logins_at_once_are_allowed(
-    ada: dict[str, str], log_in: LogIn
+    ada: dict[str, str], sign_in: SignIn
 ) -> None:
-    answers = await asyncio.gather(*(log_in() for _ in range(20)))
+    answers = await asyncio.gather(*(sign_in() for _ in range(20)))
 
     assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_closed_windows_are_deleted(
-    ada: dict[str, str], log_in: LogIn, database: Database
+    ada: dict[str, str], sign_in: SignIn, database: Database
 ) -> None:
-    await fail(log_in, times=1)
+    await fail(sign_in, times=1)
     await end_window(database)
-    await fail(log_in, times=1, username="bob@example.com")
+    await fail(sign_in, times=1, username="bob@example.com")
 
     await delete_expired(database)
 
@@ -154,7 +154,7 @@ class TestGrowingWaits:
     """With two failures allowed in five minutes."""
 
     async def wait_after_lock(self, client: AsyncClient, username: str = ADA) -> int:
-        """Fail twice and return the `Retry-After` of the next log-in."""
+        """Fail twice and return the `Retry-After` of the next sign-in."""
         for _ in range(2):
             answer = await client.post("/token", data=form(username, "wrong password"))
             assert answer.status_code == 400
@@ -185,7 +185,7 @@ class TestGrowingWaits:
 
         assert 600 < waits[2] <= 1200
 
-    async def test_a_window_without_a_lock_or_a_log_in_starts_over(
+    async def test_a_window_without_a_lock_or_a_sign_in_starts_over(
         self, ada: dict[str, str], open_app: OpenApp, database: Database
     ) -> None:
         async with open_app(login_attempts=2) as strict, browse(strict) as client:
@@ -197,10 +197,10 @@ class TestGrowingWaits:
             after_a_calm_window = await self.wait_after_lock(client)
             await end_window(database)
             await client.post("/token", data=form(ADA, PASSWORD))
-            after_a_log_in = await self.wait_after_lock(client)
+            after_a_sign_in = await self.wait_after_lock(client)
 
         assert after_a_calm_window <= 300
-        assert after_a_log_in <= 300
+        assert after_a_sign_in <= 300
 
     async def test_strangers_cannot_make_the_windows_of_a_user_grow(
         self, ada: dict[str, str], open_app: OpenApp, database: Database
@@ -239,7 +239,7 @@ class TestGrowingWaits:
 
 
 class TestAttackers:
-    """Others fail to log in, each from their own address, while Ada logs in."""
+    """Others fail to sign in, each from their own address, while Ada signs in."""
 
     async def guess(self, app: FastAPI, address: str, *, times: int, user: str = ADA) -> list[int]:
         async with browse(app, address=address) as stranger:
@@ -248,7 +248,7 @@ class TestAttackers:
                 for n in range(times)
             ]
 
-    async def log_in_from(self, app: FastAPI, address: str, *, password: str = PASSWORD) -> int:
+    async def sign_in_from(self, app: FastAPI, address: str, *, password: str = PASSWORD) -> int:
         async with browse(app, address=address) as client:
             return (await client.post("/token", data=form(ADA, password))).status_code
 
@@ -257,8 +257,8 @@ class TestAttackers:
     ) -> None:
         assert await self.guess(app, STRANGER, times=12) == [400] * 10 + [429] * 2
 
-        assert await self.log_in_from(app, STRANGER) == 429
-        assert await self.log_in_from(app, OWNER) == 200
+        assert await self.sign_in_from(app, STRANGER) == 429
+        assert await self.sign_in_from(app, OWNER) == 200
 
     async def test_an_administrator_is_not_locked_out_by_attackers(
         self, ada: dict[str, str], app: FastAPI, database: Database
@@ -267,19 +267,19 @@ class TestAttackers:
             await session.execute(update(User).values(is_admin=True))
         await self.guess(app, STRANGER, times=11)
 
-        assert await self.log_in_from(app, OWNER) == 200
+        assert await self.sign_in_from(app, OWNER) == 200
 
     async def test_many_attackers_lock_unknown_addresses_but_not_the_users_own(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
     ) -> None:
-        assert await self.log_in_from(app, OWNER) == 200
+        assert await self.sign_in_from(app, OWNER) == 200
         async with open_app(login_attempts=1) as strict:
             guesses = [
                 await self.guess(strict, f"198.51.100.{host}", times=1) for host in range(12)
             ]
 
-            from_elsewhere = await self.log_in_from(strict, "203.0.113.99")
-            from_home = await self.log_in_from(strict, OWNER)
+            from_elsewhere = await self.sign_in_from(strict, "203.0.113.99")
+            from_home = await self.sign_in_from(strict, OWNER)
 
         assert guesses == [[400]] * 10 + [[429]] * 2
         assert (from_elsewhere, from_home) == (429, 200)
@@ -287,15 +287,15 @@ class TestAttackers:
     async def test_a_known_address_is_limited_to_ten_failures(
         self, ada: dict[str, str], app: FastAPI
     ) -> None:
-        assert await self.log_in_from(app, OWNER) == 200
+        assert await self.sign_in_from(app, OWNER) == 200
 
         assert await self.guess(app, OWNER, times=11) == [400] * 10 + [429]
-        assert await self.log_in_from(app, OWNER) == 429
+        assert await self.sign_in_from(app, OWNER) == 429
 
     async def test_a_known_address_is_forgotten_after_a_while(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp, database: Database
     ) -> None:
-        assert await self.log_in_from(app, OWNER) == 200
+        assert await self.sign_in_from(app, OWNER) == 200
         async with database.transaction() as session:
             past = datetime.now(UTC) - KNOWN_FOR - timedelta(days=1)
             await session.execute(update(KnownAddress).values(last_login_at=past))
@@ -303,7 +303,7 @@ class TestAttackers:
             for host in range(10):
                 await self.guess(strict, f"198.51.100.{host}", times=1)
 
-            assert await self.log_in_from(strict, OWNER) == 429
+            assert await self.sign_in_from(strict, OWNER) == 429
         await delete_expired(database)
         async with database.snapshot() as session:
             assert (await session.scalars(select(KnownAddress))).all() == []
@@ -313,7 +313,7 @@ class TestAttackers:
     ) -> None:
         monkeypatch.setattr(guesses, "MAX_KNOWN", 2)
         for host in range(1, 5):
-            await self.log_in_from(app, f"203.0.113.{host}")
+            await self.sign_in_from(app, f"203.0.113.{host}")
 
         async with database.snapshot() as session:
             known = set((await session.scalars(select(KnownAddress.pair_sha256))).all())
@@ -329,8 +329,8 @@ class TestAttackers:
             ]
 
             assert sprayed == [400] * 30 + [429] * 2
-            assert await self.log_in_from(strict, STRANGER) == 429
-            assert await self.log_in_from(strict, OWNER) == 200
+            assert await self.sign_in_from(strict, STRANGER) == 429
+            assert await self.sign_in_from(strict, OWNER) == 200
 
     async def test_hosts_in_one_ipv6_network_count_together(
         self, ada: dict[str, str], app: FastAPI

@@ -164,7 +164,7 @@ class TestSmtp:
         assert recipients == sorted(f"user{number}@example.com" for number in range(10))
         assert await count(database, QueuedMail) == 0
 
-    async def test_it_logs_in_with_the_password_of_the_url(
+    async def test_it_signs_in_with_the_password_of_the_url(
         self, database: Database, open_mailbox: OpenMailbox
     ) -> None:
         given: list[tuple[bytes, bytes]] = []

@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from harness.statements import noted_statements
-from tests.integration.auth.conftest import ADA, PASSWORD, LogIn, OpenApp, browse
+from tests.integration.auth.conftest import ADA, PASSWORD, OpenApp, SignIn, browse
 
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
 """Set while a test sends a request, but not in the background tasks of the app."""
@@ -27,15 +27,15 @@ class TestMailLimits:
 
         assert answers == [202] * 5 + [429] * 2
 
-    async def test_log_ins_and_other_callers_are_not_affected(
-        self, ada: dict[str, str], app: FastAPI, client: AsyncClient, log_in: LogIn
+    async def test_sign_ins_and_other_callers_are_not_affected(
+        self, ada: dict[str, str], app: FastAPI, client: AsyncClient, sign_in: SignIn
     ) -> None:
         for _ in range(6):
             await self.request(client)
 
         async with browse(app, address="203.0.113.1") as elsewhere:
             assert await self.request(elsewhere) == 202
-        assert (await log_in()).status_code == 200
+        assert (await sign_in()).status_code == 200
 
     @pytest.mark.any_database
     async def test_registrations_by_mail_are_limited_too(

@@ -1,4 +1,4 @@
-"""An app that refreshes in a loop: its log-in can be ended in one transaction nevertheless."""
+"""An app that refreshes in a loop: its sign-in can be ended in one transaction nevertheless."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ async def weather(client: AsyncClient, as_ada: Headers, app: FastAPI) -> AsyncIt
 
 
 async def fill(database: Database, *, up_to: int = MAX, valid_s: int = 600) -> None:
-    """Note access tokens of the log-in as if the app had refreshed so often."""
+    """Note access tokens of the sign-in as if the app had refreshed so often."""
     async with database.transaction() as session:
         family = (
             await session.scalars(select(RefreshFamily).where(RefreshFamily.client_id.is_not(None)))
@@ -66,7 +66,7 @@ async def test_the_last_token_below_the_limit_is_issued(weather: App, database: 
     assert_refused(refused, "too_many_refreshes", 429)
 
 
-async def test_reuse_is_detected_and_ends_the_log_in_at_the_limit(
+async def test_reuse_is_detected_and_ends_the_sign_in_at_the_limit(
     weather: App, client: AsyncClient, database: Database
 ) -> None:
     tokens = await weather.get_tokens()
@@ -80,7 +80,7 @@ async def test_reuse_is_detected_and_ends_the_log_in_at_the_limit(
     assert info.status_code == 401
 
 
-async def test_a_log_in_at_the_limit_can_be_revoked(
+async def test_a_sign_in_at_the_limit_can_be_revoked(
     weather: App, client: AsyncClient, database: Database
 ) -> None:
     tokens = await weather.get_tokens()

@@ -103,7 +103,7 @@ async def refuse_everything(client: AsyncClient, witness: Witness, headers: Head
 async def succeed_everywhere(client: AsyncClient, app: FastAPI, witness: Witness) -> Headers:
     """Use every kind of secret as its owner does; return the headers of Ada's last token."""
     await client.post("/register", json={"email": ADA, "password": PASSWORD})
-    granted = await _log_in(client, witness)
+    granted = await _sign_in(client, witness)
     headers = bearer(granted["access_token"])
     refreshed = await client.post(
         "/token", data={"grant_type": "refresh_token", "refresh_token": granted["refresh_token"]}
@@ -132,10 +132,10 @@ async def succeed_everywhere(client: AsyncClient, app: FastAPI, witness: Witness
         "/password-reset/confirm", json={"token": link, "password": PASSWORD}
     )
     assert changed.status_code == 204
-    return bearer((await _log_in(client, witness))["access_token"])
+    return bearer((await _sign_in(client, witness))["access_token"])
 
 
-async def _log_in(client: AsyncClient, witness: Witness) -> dict[str, str]:
+async def _sign_in(client: AsyncClient, witness: Witness) -> dict[str, str]:
     form = {"grant_type": "password", "username": ADA, "password": PASSWORD}
     granted: dict[str, str] = (await client.post("/token", data=form)).json()
     witness.keep(granted["access_token"], granted["refresh_token"])

@@ -9,8 +9,8 @@ from tests.integration.auth.conftest import (
     ADA,
     NEW_PASSWORD,
     PASSWORD,
-    LogIn,
     OpenApp,
+    SignIn,
     bearer,
     browse,
     next_mail,
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.any_database
 
 
 async def test_a_forgotten_password_is_reset_on_the_page(
-    app: FastAPI, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+    app: FastAPI, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
 ) -> None:
     await client.post("/password-reset", json={"email": ADA})
     link = link_in(await next_mail(app, to=ADA, subject="Reset your password"))
@@ -41,11 +41,11 @@ async def test_a_forgotten_password_is_reset_on_the_page(
         400,
     ]
     assert 'role="alert"' in too_short.text
-    assert (await log_in(password=NEW_PASSWORD)).status_code == 200
+    assert (await sign_in(password=NEW_PASSWORD)).status_code == 200
 
 
 async def test_an_email_is_confirmed_on_the_page(
-    app: FastAPI, open_app: OpenApp, log_in: LogIn
+    app: FastAPI, open_app: OpenApp, sign_in: SignIn
 ) -> None:
     async with open_app(registration="verify") as verifying, browse(verifying) as client:
         await client.post("/register", json={"email": ADA, "password": PASSWORD})
@@ -57,11 +57,11 @@ async def test_an_email_is_confirmed_on_the_page(
     for answer in (opened, done, repeated):
         assert_safe(answer)
     assert [opened.status_code, done.status_code, repeated.status_code] == [200, 200, 400]
-    assert (await log_in()).status_code == 200
+    assert (await sign_in()).status_code == 200
 
 
 async def test_an_invitation_is_accepted_on_the_page(
-    app: FastAPI, open_app: OpenApp, log_in: LogIn
+    app: FastAPI, open_app: OpenApp, sign_in: SignIn
 ) -> None:
     async with open_app(registration="invite") as closed, browse(closed) as client:
         async with closed.state.database.transaction() as session:
@@ -72,7 +72,7 @@ async def test_an_invitation_is_accepted_on_the_page(
                 password=PASSWORD,
                 admin=True,
             )
-        as_admin = bearer((await log_in("root@x.io")).json()["access_token"])
+        as_admin = bearer((await sign_in("root@x.io")).json()["access_token"])
         await client.post("/users/invite", json={"email": ADA}, headers=as_admin)
         link = link_in(await next_mail(closed, to=ADA, subject="invited"))
         opened = await client.get(link)
@@ -89,7 +89,7 @@ async def test_an_invitation_is_accepted_on_the_page(
         200,
         400,
     ]
-    assert (await log_in()).status_code == 200
+    assert (await sign_in()).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/password-reset", "/verify-email", "/register"])

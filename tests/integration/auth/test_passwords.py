@@ -18,7 +18,7 @@ from tests.integration.auth.conftest import (
     NEW_PASSWORD,
     PASSWORD,
     Headers,
-    LogIn,
+    SignIn,
     assert_refused,
     bearer,
     count,
@@ -52,11 +52,11 @@ async def confirm_reset(
 
 
 @pytest.fixture
-async def assert_logged_out(
-    client: AsyncClient, ada: dict[str, str], as_ada: Headers, log_in: LogIn, database: Database
+async def assert_signed_out(
+    client: AsyncClient, ada: dict[str, str], as_ada: Headers, sign_in: SignIn, database: Database
 ) -> Callable[[], Awaitable[None]]:
-    """Log Ada in twice; `await assert_logged_out()` checks that both log-ins have ended."""
-    refresh_token = (await log_in()).json()["refresh_token"]
+    """Sign Ada in twice; `await assert_signed_out()` checks that both sign-ins have ended."""
+    refresh_token = (await sign_in()).json()["refresh_token"]
     refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
 
     async def check() -> None:
@@ -68,39 +68,39 @@ async def assert_logged_out(
 
 
 class TestPassword:
-    async def test_a_new_password_replaces_the_old_one_and_ends_all_log_ins(
+    async def test_a_new_password_replaces_the_old_one_and_ends_all_sign_ins(
         self,
         app: FastAPI,
         client: AsyncClient,
         as_ada: Headers,
-        log_in: LogIn,
-        assert_logged_out: Callable[[], Awaitable[None]],
+        sign_in: SignIn,
+        assert_signed_out: Callable[[], Awaitable[None]],
     ) -> None:
         answer = await change(client, as_ada)
 
         assert answer.status_code == 204
-        assert (await log_in()).status_code == 400
-        new = (await log_in(password=NEW_PASSWORD)).json()["access_token"]
+        assert (await sign_in()).status_code == 400
+        new = (await sign_in(password=NEW_PASSWORD)).json()["access_token"]
         assert (await client.get("/users/me", headers=bearer(new))).status_code == 200
-        await assert_logged_out()
+        await assert_signed_out()
         await next_mail(app, to=ADA, subject="password was changed")
 
     async def test_the_current_password_must_be_right(
-        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+        self, client: AsyncClient, as_ada: Headers, sign_in: SignIn
     ) -> None:
         answer = await change(client, as_ada, current="wrong password")
 
         assert answer.status_code == 403
         assert answer.json()["type"] == "urn:tollgate:problem:wrong_password"
-        assert (await log_in()).status_code == 200
+        assert (await sign_in()).status_code == 200
 
     @pytest.mark.every_database
-    async def test_a_log_in_with_the_old_password_does_not_outlive_a_change_meanwhile(
+    async def test_a_sign_in_with_the_old_password_does_not_outlive_a_change_meanwhile(
         self,
         app: FastAPI,
         client: AsyncClient,
         as_ada: Headers,
-        log_in: LogIn,
+        sign_in: SignIn,
         database: Database,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -114,19 +114,19 @@ class TestPassword:
 
         monkeypatch.setattr(app.state.hasher, "verify", verify_slowly)
 
-        answer = await log_in()
+        answer = await sign_in()
 
         assert_refused(answer, "invalid_grant")
         assert await count(database, RefreshFamily) == 0
 
-    async def test_guesses_count_like_failed_log_ins(
-        self, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    async def test_guesses_count_like_failed_sign_ins(
+        self, client: AsyncClient, as_ada: Headers, sign_in: SignIn
     ) -> None:
         answers = [await change(client, as_ada, current=f"guess {n}") for n in range(11)]
         right = await change(client, as_ada)
 
         assert [each.status_code for each in answers] == [403] * 10 + [429]
-        assert (right.status_code, (await log_in()).status_code) == (429, 429)
+        assert (right.status_code, (await sign_in()).status_code) == (429, 429)
         assert int(right.headers["Retry-After"]) > 0
 
     async def test_a_bad_new_password_is_rejected_and_not_repeated(
@@ -140,12 +140,12 @@ class TestPassword:
 
 
 class TestReset:
-    async def test_a_link_sets_a_new_password_once_and_ends_all_log_ins(
+    async def test_a_link_sets_a_new_password_once_and_ends_all_sign_ins(
         self,
         app: FastAPI,
         client: AsyncClient,
-        log_in: LogIn,
-        assert_logged_out: Callable[[], Awaitable[None]],
+        sign_in: SignIn,
+        assert_signed_out: Callable[[], Awaitable[None]],
     ) -> None:
         token = await request_reset(app, client, " ADA@Example.com ")
 
@@ -153,9 +153,9 @@ class TestReset:
 
         assert [answer.status_code for answer in answers] == [204, 400]
         assert answers[1].json()["type"] == "urn:tollgate:problem:invalid_link"
-        assert (await log_in()).status_code == 400
-        assert (await log_in(password=NEW_PASSWORD)).status_code == 200
-        await assert_logged_out()
+        assert (await sign_in()).status_code == 400
+        assert (await sign_in(password=NEW_PASSWORD)).status_code == 200
+        await assert_signed_out()
 
     @pytest.mark.every_database
     async def test_concurrent_uses_of_a_link_succeed_once(
@@ -185,7 +185,7 @@ class TestReset:
         ada: dict[str, str],
         as_ada: Headers,
         database: Database,
-        log_in: LogIn,
+        sign_in: SignIn,
     ) -> None:
         await client.patch("/users/me", json={"email": ADA}, headers=as_ada)
         other_purpose = token_in(await next_mail(app, to=ADA, subject="Confirm"))
@@ -200,7 +200,7 @@ class TestReset:
 
         for token in (expired, other_purpose, "x" * 43, "", "é", "0"):
             assert (await confirm_reset(client, token)).status_code == 400
-        assert (await log_in()).status_code == 200
+        assert (await sign_in()).status_code == 200
 
     async def test_a_bad_password_does_not_use_up_the_link(
         self, app: FastAPI, client: AsyncClient, ada: dict[str, str]

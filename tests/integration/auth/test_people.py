@@ -28,8 +28,8 @@ from tests.integration.auth.conftest import (
     NEW_PASSWORD,
     PASSWORD,
     Headers,
-    LogIn,
     OpenApp,
+    SignIn,
     actions_on,
     bearer,
     browse,
@@ -59,14 +59,14 @@ class TestProfile:
             assert (answer.status_code, answer.json().get("name")) == (200, name)
         assert "name" not in (await client.get("/users/me", headers=as_ada)).json()
 
-    async def test_a_new_email_logs_in_and_the_old_one_is_notified(
-        self, app: FastAPI, client: AsyncClient, as_ada: Headers, log_in: LogIn
+    async def test_a_new_email_signs_in_and_the_old_one_is_notified(
+        self, app: FastAPI, client: AsyncClient, as_ada: Headers, sign_in: SignIn
     ) -> None:
         answer = await client.patch("/users/me", json={"email": "A@New.example"}, headers=as_ada)
 
         assert answer.json()["email"] == "a@new.example"
-        assert (await log_in("a@new.example")).status_code == 200
-        assert (await log_in(ADA)).status_code == 400
+        assert (await sign_in("a@new.example")).status_code == 200
+        assert (await sign_in(ADA)).status_code == 400
         await next_mail(app, to=ADA, subject="e-mail address was changed")
 
     async def test_a_taken_or_malformed_email_is_rejected(
@@ -83,11 +83,11 @@ class TestProfile:
 
     @pytest.mark.any_database
     async def test_where_mail_verifies_a_new_email_counts_once_verified(
-        self, app: FastAPI, as_ada: Headers, open_app: OpenApp, log_in: LogIn
+        self, app: FastAPI, as_ada: Headers, open_app: OpenApp, sign_in: SignIn
     ) -> None:
         async with open_app(registration="verify") as verifying, browse(verifying) as client:
             answer = await client.patch("/users/me", json={"email": "a@new.io"}, headers=as_ada)
-            before = (await log_in("a@new.io")).status_code
+            before = (await sign_in("a@new.io")).status_code
             mail = await next_mail(verifying, to="a@new.io", subject="Confirm")
             used = [
                 (await client.post("/verify-email", json={"token": token_in(mail)})).status_code
@@ -98,7 +98,7 @@ class TestProfile:
         assert answer.json()["email"] == ADA
         assert (before, used) == (400, [204, 400])
         assert (shown["email"], "email_verified_at" in shown) == ("a@new.io", True)
-        assert (await log_in("a@new.io")).status_code == 200
+        assert (await sign_in("a@new.io")).status_code == 200
 
     async def test_sending_the_same_email_again_requests_a_verification(
         self, app: FastAPI, client: AsyncClient, as_ada: Headers
@@ -152,7 +152,7 @@ class TestProfile:
         client: AsyncClient,
         ada: dict[str, str],
         as_ada: Headers,
-        log_in: LogIn,
+        sign_in: SignIn,
         database: Database,
         as_admin: Headers,
         inference: tuple[str, str],
@@ -166,7 +166,7 @@ class TestProfile:
         assert answer.status_code == 204
         for headers in (as_ada, as_machine):
             assert (await client.get("/users/me", headers=headers)).status_code == 401
-        assert (await log_in()).status_code == 400
+        assert (await sign_in()).status_code == 400
         form = {"token": key["key"]}
         found = await client.post("/introspect", data=form, auth=inference)
         assert found.json() == {"active": False}
@@ -257,7 +257,7 @@ class TestProfile:
 class TestAdministrators:
     @pytest.mark.any_database
     async def test_an_invitation_registers_its_address_only_and_once(
-        self, app: FastAPI, as_admin: Headers, open_app: OpenApp, log_in: LogIn
+        self, app: FastAPI, as_admin: Headers, open_app: OpenApp, sign_in: SignIn
     ) -> None:
         async with open_app(registration="invite") as closed, browse(closed) as client:
             invited = await client.post("/users/invite", json={"email": ADA}, headers=as_admin)
@@ -275,7 +275,7 @@ class TestAdministrators:
 
         assert invited.status_code == 202
         assert [answer.status_code for answer in answers] == [400, 403, 400, 201, 400]
-        assert (await log_in()).status_code == 200
+        assert (await sign_in()).status_code == 200
 
     async def test_users_are_listed_in_pages(
         self, client: AsyncClient, ada: dict[str, str], as_admin: Headers
@@ -326,18 +326,18 @@ class TestAdministrators:
         ada: dict[str, str],
         as_ada: Headers,
         as_admin: Headers,
-        log_in: LogIn,
+        sign_in: SignIn,
     ) -> None:
         path = f"/users/{ada['id']}"
         disabled = await client.patch(path, json={"disabled": True}, headers=as_admin)
         while_disabled = (await client.get("/users/me", headers=as_ada)).status_code
-        log_in_then = (await log_in()).status_code
+        sign_in_then = (await sign_in()).status_code
         enabled = await client.patch(path, json={"disabled": False}, headers=as_admin)
 
         assert disabled.json()["disabled_at"] is not None
-        assert (while_disabled, log_in_then) == (401, 400)
+        assert (while_disabled, sign_in_then) == (401, 400)
         assert enabled.json()["disabled_at"] is None
-        assert (await log_in()).status_code == 200
+        assert (await sign_in()).status_code == 200
         found = await actions_on(client, as_admin, ada["id"])
         assert {"user_disabled", "user_enabled"} <= set(found)
 

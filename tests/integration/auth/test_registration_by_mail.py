@@ -13,8 +13,8 @@ from services.common.db.database import Database
 from tests.integration.auth.conftest import (
     ADA,
     PASSWORD,
-    LogIn,
     OpenApp,
+    SignIn,
     bearer,
     browse,
     count,
@@ -28,11 +28,11 @@ class TestVerifiedRegistration:
         return await client.post("/register", json={"email": email, "password": PASSWORD})
 
     async def test_the_link_creates_the_user(
-        self, app: FastAPI, open_app: OpenApp, log_in: LogIn, database: Database
+        self, app: FastAPI, open_app: OpenApp, sign_in: SignIn, database: Database
     ) -> None:
         async with open_app(registration="verify") as verifying, browse(verifying) as client:
             answer = await self.register(client, "Ada@Example.com")
-            before = (await log_in()).status_code, await count(database, User)
+            before = (await sign_in()).status_code, await count(database, User)
             mail = await next_mail(verifying, to=ADA, subject="Confirm")
             used = [
                 (await client.post("/verify-email", json={"token": token_in(mail)})).status_code
@@ -40,7 +40,7 @@ class TestVerifiedRegistration:
             ]
 
         assert (answer.status_code, before, used) == (202, (400, 0), [204, 400])
-        token = (await log_in()).json()["access_token"]
+        token = (await sign_in()).json()["access_token"]
         async with browse(app) as client:
             assert (await client.get("/userinfo", headers=bearer(token))).json()["email_verified"]
 

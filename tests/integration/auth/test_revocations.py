@@ -22,8 +22,8 @@ from tests.integration.auth.conftest import (
     CHEAP_KIB,
     PASSWORD,
     Headers,
-    LogIn,
     OpenApp,
+    SignIn,
     bearer,
     browse,
 )
@@ -169,7 +169,7 @@ class TestAfterwards:
         self,
         client: AsyncClient,
         as_ada: Headers,
-        log_in: LogIn,
+        sign_in: SignIn,
         database: Database,
         hasher: PasswordHasher,
     ) -> None:
@@ -178,7 +178,7 @@ class TestAfterwards:
                 session, hasher=hasher, email=EMAIL, password=NEW_PASSWORD, admin=False
             )
 
-        new = (await log_in(password=NEW_PASSWORD)).json()["access_token"]
+        new = (await sign_in(password=NEW_PASSWORD)).json()["access_token"]
 
         assert (await client.get("/users/me", headers=as_ada)).status_code == 401
         assert (await client.get("/users/me", headers=bearer(new))).status_code == 200
@@ -187,23 +187,23 @@ class TestAfterwards:
         self,
         client: AsyncClient,
         ada: dict[str, str],
-        log_in: LogIn,
+        sign_in: SignIn,
         as_service: Headers,
         database: Database,
     ) -> None:
-        old = jwt.get_unverified_claims((await log_in()).json()["access_token"])
+        old = jwt.get_unverified_claims((await sign_in()).json()["access_token"])
         for disabled in (True, False):
             async with database.transaction() as session:
                 await set_disabled(session, email=EMAIL, disabled=disabled)
 
-        new = jwt.get_unverified_claims((await log_in()).json()["access_token"])
+        new = jwt.get_unverified_claims((await sign_in()).json()["access_token"])
 
         for each in (await read(client, as_service))["revocations"]:
             issued_before = datetime.fromisoformat(each["issued_before"]).timestamp()
             assert old["iat"] < issued_before <= new["iat"]
 
     async def test_a_clients_token_from_before_is_refused_once_its_owner_is_enabled_again(
-        self, client: AsyncClient, as_ada: Headers, database: Database, log_in: LogIn
+        self, client: AsyncClient, as_ada: Headers, database: Database, sign_in: SignIn
     ) -> None:
         own = (await client.post("/clients", json={"name": "x"}, headers=as_ada)).json()
         credentials = (own["client_id"], own["client_secret"])

@@ -4,16 +4,16 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from harness.statements import noted_statements
-from tests.integration.auth.conftest import LogIn
+from tests.integration.auth.conftest import SignIn
 
 
-async def test_a_log_in_from_a_known_address_costs_four_statements(
-    app: FastAPI, ada: dict[str, str], log_in: LogIn
+async def test_a_sign_in_from_a_known_address_costs_four_statements(
+    app: FastAPI, ada: dict[str, str], sign_in: SignIn
 ) -> None:
-    await log_in()
+    await sign_in()
 
     with noted_statements(app.state.database) as noted:
-        answer = await log_in()
+        answer = await sign_in()
 
     assert answer.status_code == 200
     assert len(noted) == 4, noted

@@ -1,4 +1,4 @@
-"""The token endpoint: log-ins and refresh tokens (RFC 6749)."""
+"""The token endpoint: sign-ins and refresh tokens (RFC 6749)."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from tests.integration.auth.conftest import (
     ISSUER,
     OWNER_SCOPE,
     PASSWORD,
-    LogIn,
+    SignIn,
     assert_refused,
 )
 
@@ -34,9 +34,9 @@ async def disable(database: Database) -> None:
 
 class TestPassword:
     async def test_the_response_follows_the_standard(
-        self, ada: dict[str, str], log_in: LogIn
+        self, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        answer = await log_in()
+        answer = await sign_in()
 
         assert answer.status_code == 200
         assert answer.headers["cache-control"] == "no-store"
@@ -46,9 +46,9 @@ class TestPassword:
         assert body["scope"] == OWNER_SCOPE
 
     async def test_the_access_token_follows_rfc_9068(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        token = (await log_in()).json()["access_token"]
+        token = (await sign_in()).json()["access_token"]
 
         keys = (await client.get("/.well-known/jwks.json")).json()["keys"]
         header, claims = jwt.get_unverified_header(token), jwt.get_unverified_claims(token)
@@ -62,16 +62,16 @@ class TestPassword:
         required = {"iss", "sub", "aud", "exp", "iat", "jti", "client_id", "scope"}
         assert set(claims) == required | {"user_id"}
 
-    async def test_every_token_has_its_own_id(self, ada: dict[str, str], log_in: LogIn) -> None:
-        tokens = [(await log_in()).json()["access_token"] for _ in range(2)]
+    async def test_every_token_has_its_own_id(self, ada: dict[str, str], sign_in: SignIn) -> None:
+        tokens = [(await sign_in()).json()["access_token"] for _ in range(2)]
 
         assert len({jwt.get_unverified_claims(token)["jti"] for token in tokens}) == 2
 
     @pytest.mark.every_database
-    async def test_any_spelling_of_the_email_logs_in(
-        self, ada: dict[str, str], log_in: LogIn
+    async def test_any_spelling_of_the_email_signs_in(
+        self, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        assert (await log_in(" ADA@Example.com ")).status_code == 200
+        assert (await sign_in(" ADA@Example.com ")).status_code == 200
 
     @pytest.mark.parametrize(
         ("scope", "granted"),
@@ -84,30 +84,30 @@ class TestPassword:
         ],
     )
     async def test_it_grants_the_requested_scopes_or_all(
-        self, ada: dict[str, str], log_in: LogIn, scope: str, granted: str
+        self, ada: dict[str, str], sign_in: SignIn, scope: str, granted: str
     ) -> None:
-        assert (await log_in(scope=scope)).json()["scope"] == granted
+        assert (await sign_in(scope=scope)).json()["scope"] == granted
 
     @pytest.mark.parametrize("scope", ["admin", "predict admin", "billing:write", "nonsense", "é"])
     async def test_requesting_another_scope_is_invalid_scope(
-        self, ada: dict[str, str], log_in: LogIn, scope: str
+        self, ada: dict[str, str], sign_in: SignIn, scope: str
     ) -> None:
-        assert_refused(await log_in(scope=scope), "invalid_scope")
+        assert_refused(await sign_in(scope=scope), "invalid_scope")
 
     async def test_an_administrator_gets_the_admin_scope(
-        self, ada: dict[str, str], log_in: LogIn, database: Database
+        self, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
         await make_admin(database)
 
-        assert (await log_in()).json()["scope"] == f"{OWNER_SCOPE} admin"
+        assert (await sign_in()).json()["scope"] == f"{OWNER_SCOPE} admin"
 
     async def test_an_unknown_or_disabled_user_gets_the_response_to_a_wrong_password(
-        self, ada: dict[str, str], log_in: LogIn, database: Database
+        self, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
-        wrong = await log_in(password="wrong password")
-        unknown = await log_in("nobody@example.com")
+        wrong = await sign_in(password="wrong password")
+        unknown = await sign_in("nobody@example.com")
         await disable(database)
-        disabled = await log_in()
+        disabled = await sign_in()
 
         assert_refused(wrong, "invalid_grant")
         for other in (unknown, disabled):
@@ -117,15 +117,15 @@ class TestPassword:
         "password", ["x" * 5000, "with\0NUL", PASSWORD + "\0", " ", "🔑" * 1025]
     )
     async def test_an_impossible_password_is_just_wrong(
-        self, ada: dict[str, str], log_in: LogIn, password: str
+        self, ada: dict[str, str], sign_in: SignIn, password: str
     ) -> None:
-        assert_refused(await log_in(password=password), "invalid_grant")
+        assert_refused(await sign_in(password=password), "invalid_grant")
 
     @pytest.mark.parametrize("username", ["no address", "\0", "é" * 300, "' OR 1=1 --", "%"])
     async def test_an_impossible_username_is_just_wrong(
-        self, ada: dict[str, str], log_in: LogIn, username: str
+        self, ada: dict[str, str], sign_in: SignIn, username: str
     ) -> None:
-        assert_refused(await log_in(username), "invalid_grant")
+        assert_refused(await sign_in(username), "invalid_grant")
 
 
 class TestRefresh:
@@ -134,9 +134,9 @@ class TestRefresh:
         return await client.post("/token", data=form)
 
     async def test_each_use_issues_a_new_refresh_token(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        seen = [(await log_in()).json()["refresh_token"]]
+        seen = [(await sign_in()).json()["refresh_token"]]
         for _ in range(3):
             answer = await self.refresh(client, seen[-1])
             assert answer.status_code == 200
@@ -146,10 +146,10 @@ class TestRefresh:
         assert len(set(seen)) == 4
 
     async def test_reuse_revokes_the_whole_family(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        stolen = (await log_in()).json()["refresh_token"]
-        other_login = (await log_in()).json()["refresh_token"]
+        stolen = (await sign_in()).json()["refresh_token"]
+        other_login = (await sign_in()).json()["refresh_token"]
         newest = (await self.refresh(client, stolen)).json()["refresh_token"]
 
         assert_refused(await self.refresh(client, stolen), "invalid_grant")
@@ -158,9 +158,9 @@ class TestRefresh:
 
     @pytest.mark.every_database
     async def test_of_two_concurrent_uses_one_succeeds_and_the_family_is_revoked(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
-        token = (await log_in()).json()["refresh_token"]
+        token = (await sign_in()).json()["refresh_token"]
 
         answers = await asyncio.gather(*(self.refresh(client, token) for _ in range(10)))
 
@@ -169,39 +169,39 @@ class TestRefresh:
             assert await session.scalar(select(func.count()).select_from(RefreshFamily)) == 0
 
     async def test_only_its_hash_is_stored(
-        self, ada: dict[str, str], log_in: LogIn, database: Database
+        self, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
-        token = (await log_in()).json()["refresh_token"]
+        token = (await sign_in()).json()["refresh_token"]
 
         async with database.snapshot() as session:
             family = (await session.scalars(select(RefreshFamily))).one()
         assert token.partition(".")[2] not in str(vars(family))
 
     async def test_it_may_narrow_the_scope_but_not_widen_it(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
     ) -> None:
-        token = (await log_in(scope="predict")).json()["refresh_token"]
+        token = (await sign_in(scope="predict")).json()["refresh_token"]
 
         assert_refused(await self.refresh(client, token, scope="usage:read"), "invalid_scope")
         assert (await self.refresh(client, token)).json()["scope"] == "predict"
 
     async def test_a_withdrawn_admin_role_is_not_granted(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
         await make_admin(database)
-        token = (await log_in()).json()["refresh_token"]
+        token = (await sign_in()).json()["refresh_token"]
         async with database.transaction() as session:
             await session.execute(update(User).values(is_admin=False))
 
         assert (await self.refresh(client, token)).json()["scope"] == OWNER_SCOPE
 
     async def test_it_expires_and_is_revoked_with_its_user(
-        self, client: AsyncClient, ada: dict[str, str], log_in: LogIn, database: Database
+        self, client: AsyncClient, ada: dict[str, str], sign_in: SignIn, database: Database
     ) -> None:
-        expired = (await log_in()).json()["refresh_token"]
+        expired = (await sign_in()).json()["refresh_token"]
         async with database.transaction() as session:
             await session.execute(update(RefreshFamily).values(expires_at=datetime.now(UTC)))
-        disabled = (await log_in()).json()["refresh_token"]
+        disabled = (await sign_in()).json()["refresh_token"]
         await disable(database)
 
         for token in (expired, disabled):

@@ -8,7 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from services.auth.tokens.errors import TemporarilyUnavailable, oauth_errors
 from services.common.db.database import Database
-from tests.integration.auth.conftest import PASSWORD, LogIn, assert_refused
+from tests.integration.auth.conftest import PASSWORD, SignIn, assert_refused
 
 pytestmark = pytest.mark.any_database
 
@@ -103,9 +103,9 @@ class TestClientAuthentication:
 
     @pytest.mark.parametrize("client_id", ["", "tollgate-web"])
     async def test_an_empty_or_first_party_client_in_the_form_is_ignored(
-        self, ada: dict[str, str], log_in: LogIn, client_id: str
+        self, ada: dict[str, str], sign_in: SignIn, client_id: str
     ) -> None:
-        answer = await log_in(client_id=client_id, client_secret="")
+        answer = await sign_in(client_id=client_id, client_secret="")
 
         assert answer.status_code == 200
 
@@ -221,7 +221,7 @@ class TestCors:
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
     @pytest.mark.parametrize("port", [8001, 8002, 8003])
-    async def test_the_local_docs_pages_may_log_in(
+    async def test_the_local_docs_pages_may_sign_in(
         self, client: AsyncClient, ada: dict[str, str], host: str, port: int
     ) -> None:
         origin = f"http://{host}:{port}"

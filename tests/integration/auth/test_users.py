@@ -21,8 +21,8 @@ from tests.integration.auth.conftest import (
     OWNER_SCOPE,
     PASSWORD,
     Headers,
-    LogIn,
     OpenApp,
+    SignIn,
     browse,
 )
 
@@ -40,13 +40,13 @@ async def count_users(database: Database) -> int:
 
 @pytest.mark.any_database
 class TestRegister:
-    async def test_a_new_user_can_log_in(self, client: AsyncClient, log_in: LogIn) -> None:
+    async def test_a_new_user_can_sign_in(self, client: AsyncClient, sign_in: SignIn) -> None:
         answer = await register(client)
 
         assert answer.status_code == 201
         assert set(answer.json()) == {"id", "email", "created_at"}
         assert datetime.fromisoformat(answer.json()["created_at"]).utcoffset() is not None
-        assert (await log_in()).status_code == 200
+        assert (await sign_in()).status_code == 200
 
     async def test_the_password_is_stored_as_argon2id_only(
         self, app: FastAPI, open_app: OpenApp, database: Database
@@ -87,11 +87,11 @@ class TestRegister:
         ],
     )
     async def test_different_letters_make_different_users_on_every_database(
-        self, client: AsyncClient, log_in: LogIn, one: str, other: str
+        self, client: AsyncClient, sign_in: SignIn, one: str, other: str
     ) -> None:
         answers = [await register(client, email=email) for email in (one, other)]
         owners = [
-            jwt.get_unverified_claims((await log_in(email)).json()["access_token"])["sub"]
+            jwt.get_unverified_claims((await sign_in(email)).json()["access_token"])["sub"]
             for email in (one, other)
         ]
 
@@ -99,7 +99,7 @@ class TestRegister:
         assert owners == [answer.json()["id"] for answer in answers]
 
     async def test_all_spellings_of_a_domain_are_one_user(
-        self, client: AsyncClient, log_in: LogIn
+        self, client: AsyncClient, sign_in: SignIn
     ) -> None:
         spellings = ["ada@bücher.example", "ada@XN--BCHER-KVA.example", "ADA@BÜCHER。example"]
 
@@ -107,7 +107,7 @@ class TestRegister:
 
         assert [answer.status_code for answer in answers] == [201, 409, 409]
         assert answers[0].json()["email"] == "ada@bücher.example"
-        assert [(await log_in(email)).status_code for email in spellings] == [200] * 3
+        assert [(await sign_in(email)).status_code for email in spellings] == [200] * 3
 
     async def test_fifty_concurrent_registrations_create_one_user(
         self, client: AsyncClient, database: Database
@@ -168,13 +168,13 @@ class TestRegister:
         ],
     )
     async def test_any_password_of_8_to_1024_characters_is_accepted_unchanged(
-        self, client: AsyncClient, log_in: LogIn, password: str
+        self, client: AsyncClient, sign_in: SignIn, password: str
     ) -> None:
         assert (await register(client, password=password)).status_code == 201
 
-        assert (await log_in(password=password)).status_code == 200
-        assert (await log_in(password=password[:-1])).status_code == 400
-        assert (await log_in(password=password.strip() + "x")).status_code == 400
+        assert (await sign_in(password=password)).status_code == 200
+        assert (await sign_in(password=password[:-1])).status_code == 400
+        assert (await sign_in(password=password.strip() + "x")).status_code == 400
 
     @pytest.mark.parametrize(
         "password",
@@ -297,9 +297,9 @@ class TestOperatorsUsers:
         client: AsyncClient,
         ada: dict[str, str],
         database: Database,
-        log_in: LogIn,
+        sign_in: SignIn,
     ) -> None:
-        refresh_token = (await log_in()).json()["refresh_token"]
+        refresh_token = (await sign_in()).json()["refresh_token"]
         async with database.transaction() as session:
             await ensure_user(
                 session,
@@ -309,10 +309,10 @@ class TestOperatorsUsers:
                 admin=True,
             )
 
-        answer = await log_in(password="another password")
+        answer = await sign_in(password="another password")
 
         assert answer.json()["scope"] == f"{OWNER_SCOPE} admin"
-        assert (await log_in()).status_code == 400
+        assert (await sign_in()).status_code == 400
         refresh = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         assert (await client.post("/token", data=refresh)).status_code == 400
 

@@ -92,7 +92,7 @@ class Command:
             await person.send(confirming, decision=decision)
         self._decided.set()
 
-    async def log_in(self, decision: str = "allow") -> Result:
+    async def sign_in(self, decision: str = "allow") -> Result:
         result, _ = await asyncio.gather(self.run("login"), self.decide(decision))
         return result
 
@@ -113,7 +113,7 @@ def command(auth: RunningAuth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_a_person_signs_in_and_uses_a_token(command: Command, auth: RunningAuth) -> None:
-    signed_in = await command.log_in()
+    signed_in = await command.sign_in()
     printed = await command.run("token")
 
     assert signed_in.exit_code == 0, signed_in.output
@@ -130,7 +130,7 @@ async def test_a_person_signs_in_and_uses_a_token(command: Command, auth: Runnin
 
 
 async def test_an_old_token_is_refreshed_when_used(command: Command) -> None:
-    await command.log_in()
+    await command.sign_in()
     before = stored.load(ISSUER)
     assert before is not None
     stored.save(ISSUER, replace(before, expires_at=0))
@@ -147,7 +147,7 @@ async def test_an_old_token_is_refreshed_when_used(command: Command) -> None:
 async def test_logging_out_revokes_and_forgets_the_tokens(
     command: Command, auth: RunningAuth
 ) -> None:
-    await command.log_in()
+    await command.sign_in()
     token = command.stored()["access_token"]
 
     ended = await command.run("logout")
@@ -162,7 +162,7 @@ async def test_logging_out_revokes_and_forgets_the_tokens(
 
 
 async def test_a_denied_sign_in_is_an_error(command: Command) -> None:
-    denied = await command.log_in("deny")
+    denied = await command.sign_in("deny")
 
     assert denied.exit_code == 1
     assert denied.stderr.endswith("error: You denied the request.\n")  # auth logs there, too
@@ -170,7 +170,7 @@ async def test_a_denied_sign_in_is_an_error(command: Command) -> None:
 
 
 async def test_an_ended_sign_in_says_what_to_do(command: Command) -> None:
-    await command.log_in()
+    await command.sign_in()
     tokens = stored.load(ISSUER)
     assert tokens is not None
     stored.save(ISSUER, replace(tokens, refresh_token="x.y", expires_at=0))

@@ -56,13 +56,13 @@ class ChartServer:
         """Accept connections inside the block, and stop cleanly after it."""
         process = self.begin()
         try:
-            await_process(process, lambda: self.can_log_in("root"), log=self._log)
+            await_process(process, lambda: self.can_connect("root"), log=self._log)
             yield
         finally:
             stop_process(process)
 
-    def can_log_in(self, user: str, *, password: str | None = None) -> bool:
-        """Return whether a user can log in by socket, with the last start's password or another."""
+    def can_connect(self, user: str, *, password: str | None = None) -> bool:
+        """Return whether a user can connect by socket; default password: the last start's."""
         if not self._listens():  # a driver that finds no server leaves its socket open
             return False
         try:

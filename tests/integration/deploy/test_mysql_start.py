@@ -41,13 +41,13 @@ class TestStart:
         kill_group(process)
 
         with server.running():
-            assert all(map(server.can_log_in, server.passwords))
+            assert all(map(server.can_connect, server.passwords))
             server.as_root("CREATE TABLE tollgate_billing.kept (id INT PRIMARY KEY)")
         server.passwords |= {"billing": "another", "root": "newroot"}
 
         with server.running():
-            assert all(map(server.can_log_in, server.passwords))
-            assert not server.can_log_in("billing", password="billingpassword")
+            assert all(map(server.can_connect, server.passwords))
+            assert not server.can_connect("billing", password="billingpassword")
             assert server.as_root("SHOW TABLES FROM tollgate_billing") == [("kept",)]
 
     def test_a_first_start_stops_on_sigterm(self, server: ChartServer) -> None:

@@ -1,4 +1,4 @@
-"""How failed log-ins are counted, and when they lock a log-in."""
+"""How failed sign-ins are counted, and when they lock a sign-in."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -29,10 +29,10 @@ def lock(
 
 
 def test_what_else_is_counted_has_keys_of_its_own() -> None:
-    log_ins = login_keys("ada@example.com", client="203.0.113.1")
+    sign_ins = login_keys("ada@example.com", client="203.0.113.1")
     mails = login_keys("ada@example.com", client="203.0.113.1", purpose="mail-")
 
-    assert not set(log_ins) & set(mails)
+    assert not set(sign_ins) & set(mails)
 
 
 class TestWindows:

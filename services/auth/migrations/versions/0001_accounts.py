@@ -1,4 +1,4 @@
-"""Users, their clients, refresh families and failed log-ins."""
+"""Users, their clients, refresh families and failed sign-ins."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,10 +1,10 @@
-"""Store e-mail addresses in a finer normalised form, and the addresses that users log in from.
+"""Store e-mail addresses in a finer normalised form, and the addresses that users sign in from.
 
 Until now `straße@x.io` was stored as `strasse@x.io`, and `x.io` could be stored in several
 spellings. Each existing user gets the finer form of the stored address and keeps the coarser one in
 `folded_email`, so that the spelling used at registration still works. If two users would get the
 same address, the one already stored under it keeps it, otherwise the oldest gets it. The others
-keep their stored spelling, must log in with exactly that, and are named in the log.
+keep their stored spelling, must sign in with exactly that, and are named in the log.
 """
 
 import sqlalchemy as sa

@@ -53,7 +53,7 @@ class TestCodes:
         [tokens] = [each.json() for each in answers if each.status_code == 200]
         info = await client.get("/userinfo", headers=bearer(tokens["access_token"]))
         assert info.status_code == 401
-        assert await count(database, RefreshFamily) == 1  # Ada's own log-in
+        assert await count(database, RefreshFamily) == 1  # Ada's own sign-in
 
     @pytest.mark.parametrize(
         "changes",

@@ -135,7 +135,7 @@ async def test_it_gets_a_machines_token(
     assert introspected.json()["active"] is True
 
 
-async def test_it_logs_in_with_a_password(
+async def test_it_signs_in_with_a_password(
     app: FastAPI, metadata: dict[str, Any], ada: dict[str, str]
 ) -> None:
     async with authlib_client(

@@ -132,7 +132,7 @@ class TestSigningIn:
         assert weather.read(denied)["error"] == "access_denied"
         assert Page(await weather.authorize()).actions == ["/consent"]
 
-    async def test_a_wrong_password_is_shown_and_counted_like_a_log_in(
+    async def test_a_wrong_password_is_shown_and_counted_like_a_sign_in(
         self, weather: App, app: FastAPI, database: Database
     ) -> None:
         shown = await weather.authorize()

@@ -18,20 +18,20 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 @dataclass(frozen=True)
 class Person:
-    """A registered user who has logged in to the personal account."""
+    """A registered user who has signed in to the personal account."""
 
     id: str
     email: str
     headers: Headers
     client: AsyncClient
 
-    async def log_in(self, account: str | None = None, **form: str) -> httpx.Response:
+    async def sign_in(self, account: str | None = None, **form: str) -> httpx.Response:
         """Request a token for an account."""
         chosen = {} if account is None else {"account": account}
-        return await log_in(self.client, self.email, **chosen, **form)
+        return await sign_in(self.client, self.email, **chosen, **form)
 
     async def token(self, account: str, **form: str) -> str:
-        answer = await self.log_in(account, **form)
+        answer = await self.sign_in(account, **form)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
 
@@ -75,21 +75,21 @@ class Person:
         return {each["name"]: each["role"] for each in answer.json()["organisations"]}
 
 
-async def log_in(client: AsyncClient, email: str, **form: str) -> httpx.Response:
+async def sign_in(client: AsyncClient, email: str, **form: str) -> httpx.Response:
     fields = {"grant_type": "password", "username": email, "password": PASSWORD}
     return await client.post("/token", data=fields | form)
 
 
 async def sign_up(client: AsyncClient, email: str) -> Person:
-    """Register a user and log in."""
+    """Register a user and sign in."""
     answer = await client.post("/register", json={"email": email, "password": PASSWORD})
     assert answer.status_code == 201, answer.text
     return await signed_in(client, email)
 
 
 async def signed_in(client: AsyncClient, email: str) -> Person:
-    """Log in a user who is registered."""
-    token = (await log_in(client, email)).json()["access_token"]
+    """Sign in a user who is registered."""
+    token = (await sign_in(client, email)).json()["access_token"]
     user_id = str(jwt.get_unverified_claims(token)["user_id"])
     return Person(user_id, email, bearer(token), client)
 

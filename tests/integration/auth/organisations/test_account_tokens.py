@@ -24,7 +24,7 @@ from tests.integration.auth.organisations.people import (
     NOBODY,
     Person,
     claims_in,
-    log_in,
+    sign_in,
     sign_up,
     signed_in,
 )
@@ -44,7 +44,7 @@ class TestPassword:
     async def test_without_an_account_the_token_is_for_the_personal_one(
         self, ada: Person, organisation: str
     ) -> None:
-        for answer in (await ada.log_in(), await ada.log_in(ada.id), await ada.log_in("")):
+        for answer in (await ada.sign_in(), await ada.sign_in(ada.id), await ada.sign_in("")):
             claims = claims_in(answer)
 
             assert (claims["sub"], claims["user_id"]) == (ada.id, ada.id)
@@ -55,16 +55,16 @@ class TestPassword:
         for role, scopes in ROLE_SCOPES.items():
             await ada.put(organisation, BOB, role)
 
-            answer = await bob.log_in(organisation)
+            answer = await bob.sign_in(organisation)
 
             claims = claims_in(answer)
             assert (claims["sub"], claims["user_id"]) == (organisation, bob.id)
             assert claims["scope"] == answer.json()["scope"] == " ".join(scopes)
 
     async def test_a_scope_beyond_the_role_is_refused(self, bob: Person, organisation: str) -> None:
-        narrow = await bob.log_in(organisation, scope="predict")
-        beyond = await bob.log_in(organisation, scope="predict members:write")
-        admin = await bob.log_in(organisation, scope="admin")
+        narrow = await bob.sign_in(organisation, scope="predict")
+        beyond = await bob.sign_in(organisation, scope="predict members:write")
+        admin = await bob.sign_in(organisation, scope="admin")
 
         assert claims_in(narrow)["scope"] == "predict"
         assert_refused(beyond, "invalid_scope")
@@ -87,7 +87,7 @@ class TestPassword:
         eve = await sign_up(client, EVE)
 
         strange = [organisation, bob.id, NOBODY, "x", "é", "\0", "x" * 300]
-        answers = [await eve.log_in(account) for account in strange]
+        answers = [await eve.sign_in(account) for account in strange]
 
         for answer in answers:
             assert_refused(answer, "invalid_request")
@@ -97,7 +97,7 @@ class TestPassword:
         self, client: AsyncClient, organisation: str
     ) -> None:
         answers = [
-            await log_in(client, BOB, password="wrong password", account=account)
+            await sign_in(client, BOB, password="wrong password", account=account)
             for account in (organisation, NOBODY)
         ]
 
@@ -122,7 +122,7 @@ class TestRefresh:
     async def test_it_keeps_the_account_and_may_narrow_the_scope(
         self, client: AsyncClient, bob: Person, organisation: str
     ) -> None:
-        token = (await bob.log_in(organisation)).json()["refresh_token"]
+        token = (await bob.sign_in(organisation)).json()["refresh_token"]
         fields = {"grant_type": "refresh_token", "refresh_token": token}
 
         first = await client.post("/token", data=fields | {"account": organisation})
@@ -138,7 +138,7 @@ class TestRefresh:
         self, client: AsyncClient, bob: Person, organisation: str
     ) -> None:
         for account, other in ((organisation, bob.id), (bob.id, organisation)):
-            token = (await bob.log_in(account)).json()["refresh_token"]
+            token = (await bob.sign_in(account)).json()["refresh_token"]
             fields = {"grant_type": "refresh_token", "refresh_token": token}
 
             refused = await client.post("/token", data=fields | {"account": other})
@@ -149,7 +149,7 @@ class TestRefresh:
     async def test_it_follows_the_role(
         self, client: AsyncClient, ada: Person, bob: Person, organisation: str
     ) -> None:
-        token = (await bob.log_in(organisation)).json()["refresh_token"]
+        token = (await bob.sign_in(organisation)).json()["refresh_token"]
         await ada.put(organisation, BOB, "admin")
         fields = {"grant_type": "refresh_token", "refresh_token": token}
 
@@ -174,7 +174,7 @@ class TestEnds:
         end: str,
     ) -> None:
         other = await bob.create_organisation("Other")
-        answer = (await bob.log_in(organisation)).json()
+        answer = (await bob.sign_in(organisation)).json()
         token, refresh = answer["access_token"], answer["refresh_token"]
         kept = [await bob.token(account) for account in (other, bob.id)]
         kept.append(await ada.token(organisation))
@@ -230,16 +230,16 @@ class TestEnds:
             assert answer.status_code == status
 
     @pytest.mark.every_database
-    async def test_a_log_in_or_refresh_that_races_with_the_removal_yields_no_valid_token(
+    async def test_a_sign_in_or_refresh_that_races_with_the_removal_yields_no_valid_token(
         self, client: AsyncClient, ada: Person, bob: Person, organisation: str, verifier: Verifier
     ) -> None:
-        refresh = (await bob.log_in(organisation)).json()["refresh_token"]
+        refresh = (await bob.sign_in(organisation)).json()["refresh_token"]
         form = {"grant_type": "refresh_token", "refresh_token": refresh}
 
         removal, *answers = await asyncio.gather(
             ada.remove(organisation, bob.id),
             client.post("/token", data=form),
-            *(bob.log_in(organisation) for _ in range(4)),
+            *(bob.sign_in(organisation) for _ in range(4)),
         )
         await verifier.follow()
 
@@ -276,7 +276,7 @@ class TestEnds:
         assert (await client.get("/userinfo", headers=bearer(token))).status_code == 401
 
 
-async def test_the_log_ins_of_a_removed_member_are_deleted(
+async def test_the_sign_ins_of_a_removed_member_are_deleted(
     ada: Person, bob: Person, organisation: str, database: Database
 ) -> None:
     await bob.token(organisation)

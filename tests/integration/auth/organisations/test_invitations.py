@@ -60,13 +60,13 @@ class TestJoining:
         bob = await signed_in(client, BOB)
         assert await ada.roles(organisation) == {ADA: "owner", BOB: "developer"}
         assert (await ada.members(organisation))["invitations"] == []
-        answer = await bob.log_in(organisation)
+        answer = await bob.sign_in(organisation)
         assert claims_in(answer)["sub"] == organisation
         joined = await actions_on(client, as_admin, f"{bob.id}@{organisation}")
         sent = await actions_on(client, as_admin, f"{invited['id']}@{organisation}")
         assert (joined, sent) == (["member_joined"], ["member_invited"])
 
-    async def test_someone_who_registered_meanwhile_joins_with_a_log_in(
+    async def test_someone_who_registered_meanwhile_joins_with_a_sign_in(
         self, app: FastAPI, client: AsyncClient, ada: Person, organisation: str
     ) -> None:
         token = await invite(app, ada, organisation)

@@ -9,7 +9,7 @@ from services.auth.models import SigningKey
 from services.auth.signing import service
 from services.common.db.database import Database
 from services.common.errors import Unavailable
-from tests.integration.auth.conftest import LogIn, OpenApp, browse
+from tests.integration.auth.conftest import OpenApp, SignIn, browse
 
 
 async def test_a_replica_without_a_database_is_not_ready_until_it_has_one(
@@ -36,9 +36,9 @@ async def test_a_replica_without_a_database_is_not_ready_until_it_has_one(
 
 
 async def test_replicas_of_the_app_accept_each_others_tokens(
-    open_app: OpenApp, client: AsyncClient, ada: dict[str, str], log_in: LogIn
+    open_app: OpenApp, client: AsyncClient, ada: dict[str, str], sign_in: SignIn
 ) -> None:
-    token = (await log_in()).json()["access_token"]
+    token = (await sign_in()).json()["access_token"]
 
     async with open_app() as other, browse(other) as there:
         answer = await there.get("/userinfo", headers={"Authorization": f"Bearer {token}"})

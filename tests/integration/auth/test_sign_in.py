@@ -1,4 +1,4 @@
-"""What a log-in checks again after the password, which takes a while to verify."""
+"""What a sign-in checks again after the password, which takes a while to verify."""
 
 from datetime import UTC, datetime
 from typing import Any, NoReturn
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.auth.tokens.attempts import login_keys
 from services.auth.tokens.errors import TooManyAttempts
 from services.auth.tokens.guesses import count_failure
-from services.auth.tokens.password_grant import log_in
+from services.auth.tokens.password_grant import sign_in
 from services.auth.users.service import find_user
 from services.auth.users.shapes import LoginUser
 from services.common.db.database import Database
@@ -20,7 +20,7 @@ ADDRESS = "192.0.2.1"
 
 
 async def never(session: AsyncSession, user: LoginUser) -> NoReturn:
-    pytest.fail("the log-in went on")
+    pytest.fail("the sign-in went on")
 
 
 @pytest.mark.parametrize("has_second_factor", [False, True])
@@ -49,7 +49,7 @@ async def test_a_limit_reached_meanwhile_refuses_the_right_password(
     monkeypatch.setattr(issuer.hasher, "verify", verify_while_others_guess)
 
     with pytest.raises(TooManyAttempts):
-        await log_in(
+        await sign_in(
             issuer,
             username=ADA,
             password=PASSWORD,
