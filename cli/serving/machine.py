@@ -70,7 +70,7 @@ class Auth:
         return str(self._call("POST", "/token", data=form)["access_token"])
 
     def _sign_in(self, settings: LocalSettings) -> tuple[str, str]:
-        """Return the e-mail and password of a user for release checks."""
+        """Return the e-mail address and password of a user for release checks."""
         seed = settings.check_account_seed.get_secret_value()
         if not seed:
             if (settings.home / "credentials.json").exists():

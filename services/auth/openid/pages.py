@@ -95,7 +95,7 @@ def sign_in_page(
         "/sign-in",
         secret=secret,
         hidden=_hidden(back, link),
-        fields=[Field("email", "E-mail", "email", attributes, value=email), _PASSWORD],
+        fields=[Field("email", "E-mail address", "email", attributes, value=email), _PASSWORD],
         buttons=[("sign-in", "Sign in")],
     )
     for name in providers:

@@ -86,7 +86,7 @@ def _render(form: Form) -> str:
     fields = [f'<input type="hidden" name="token" value="{html.escape(form.token)}">']
     if form.email is not None:
         fields.append(
-            '<p><label for="email">E-mail</label><br>\n<input id="email" type="email" '
+            '<p><label for="email">E-mail address</label><br>\n<input id="email" type="email" '
             f'autocomplete="username" readonly value="{html.escape(form.email)}"></p>'
         )
     if form.password:

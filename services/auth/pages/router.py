@@ -67,7 +67,7 @@ async def verification_page(token: str = "") -> HTMLResponse:
 async def verify_by_page(
     request: Request, database: AppDatabase, address: Address, failures: Failures
 ) -> HTMLResponse:
-    """Confirm an e-mail, or complete a registration."""
+    """Confirm an e-mail address, or complete a registration."""
     fields = await read_fields(request)
     try:
         async with database.transaction() as session:
@@ -94,7 +94,7 @@ async def invitation_page(
 async def register_by_page(
     request: Request, database: AppDatabase, hasher: AppHasher, address: Address, failures: Failures
 ) -> HTMLResponse:
-    """Register with the e-mail that was invited."""
+    """Register with the e-mail address that was invited."""
     fields = await read_fields(request)
     token, password = fields.get("token", ""), fields.get("password", "")
     try:

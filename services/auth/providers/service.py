@@ -1,8 +1,8 @@
 """Which user a person at another provider signs in as.
 
-A person is recognized by the provider's `sub`, never by an e-mail alone. The first time, the e-mail
-decides, and only if it is verified on both sides; otherwise the person signs in with the password
-once, which links the two.
+A person is recognized by the provider's `sub`, never by an e-mail address alone. The first time,
+the address decides, and only if it is verified on both sides; otherwise the person signs in with
+the password once, which links the two.
 """
 
 import enum
@@ -40,7 +40,7 @@ class Outcome(enum.Enum):
 
     SIGN_IN = "sign in"
     PASSWORD_FIRST = "password first"  # noqa: S105
-    NO_VERIFIED_EMAIL = "no verified e-mail"
+    NO_VERIFIED_EMAIL = "no verified e-mail address"
     BY_INVITATION = "by invitation"
     DISABLED = "disabled"
 
@@ -153,7 +153,7 @@ async def link_after_password(
 async def _create(
     session: AsyncSession, *, person: Person, password_hash: str, address: str
 ) -> User | None:
-    """Create the user of a person with a verified e-mail; None if the e-mail cannot be one here."""
+    """Create the user of a person with a verified e-mail address; None if it is not valid here."""
     try:
         user = new_user(check_email(person.email or ""), password_hash, admin=False)
         user.name = person.name

@@ -1,4 +1,4 @@
-"""Sign in with e-mail, password and, if the user has one, a second factor; the password grant.
+"""The password grant: sign in with e-mail address, password and perhaps a second factor.
 
 Passwords are verified between two transactions, not inside one, so a sign-in that waits for a CPU
 holds no database connection and, on SQLite, blocks no writer.
@@ -47,7 +47,7 @@ T = TypeVar("T")
 OnLogin = Callable[[AsyncSession, LoginUser], Awaitable[T]]
 """What to do for a user who signs in, in the same transaction, which may be tried again."""
 
-_WRONG_LOGIN = "Incorrect e-mail or password."
+_WRONG_LOGIN = "Incorrect e-mail address or password."
 
 
 async def grant_password(
@@ -96,7 +96,7 @@ async def sign_in(
 ) -> T:
     """Sign in with e-mail address and password from an IP address.
 
-    An unknown e-mail takes the same time, counts the same and gets the same response as a wrong
+    An unknown address takes the same time, counts the same and gets the same response as a wrong
     password. The result is decided in the transaction that counts the failure, so however many
     guesses run concurrently, in any number of processes, only the first few reveal anything.
 

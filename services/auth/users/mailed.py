@@ -62,7 +62,7 @@ async def request_registration(session: AsyncSession, *, prepared: User, address
 async def accept_invitation(
     session: AsyncSession, *, prepared: User, email: str, token: str, mode: str, address: str
 ) -> User:
-    """Register the owner of an e-mail who was invited, perhaps to an organisation.
+    """Register the owner of an e-mail address that was invited, perhaps to an organisation.
 
     Args:
         mode: who may register, as in the settings.
@@ -85,7 +85,7 @@ async def accept_invitation(
 
 
 async def verify_email(session: AsyncSession, *, token: str, address: str) -> None:
-    """Use a link that was sent to verify an e-mail, or to complete a registration with it.
+    """Use a link that was sent to verify an e-mail address, or to complete a registration.
 
     Raises:
         LinkInvalid: the link is unknown, used or expired.

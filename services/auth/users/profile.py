@@ -96,7 +96,7 @@ async def _mail_verification(
 
 
 async def _announce_change(session: AsyncSession, *, user: User, address: str) -> None:
-    """Notify a user at the current e-mail that another one is being verified."""
+    """Notify a user at the current e-mail address that another one is being verified."""
     with suppress(TooManyGuesses):  # nobody can flood the mailbox of a user with notices
         await count_mail(session, email=user.email, address=address)
         await queue_mail(
@@ -109,7 +109,7 @@ async def _announce_change(session: AsyncSession, *, user: User, address: str) -
 
 
 async def change_email(session: AsyncSession, *, user: User, email: str, address: str) -> None:
-    """Give a user another, normalised e-mail, and notify the old one.
+    """Give a user another, normalised e-mail address, and notify the old one.
 
     Raises:
         EmailTaken: another user has it.
@@ -221,7 +221,7 @@ class PasswordChanger:
 
 
 def verified_now(user: User) -> None:
-    """Record that the owner of the e-mail has shown that it is theirs."""
+    """Record that the user has shown that the e-mail address is theirs."""
     user.email_verified_at = user.email_verified_at or datetime.now(UTC)
 
 

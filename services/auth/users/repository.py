@@ -70,7 +70,7 @@ async def list_apps(session: AsyncSession, *, owner_id: str) -> Sequence[str]:
 
 
 async def add_user(session: AsyncSession, user: User) -> bool:
-    """Insert a user; return False, writing nothing, if the e-mail is taken."""
+    """Insert a user; return False, writing nothing, if the e-mail address is taken."""
     try:
         async with session.begin_nested():
             session.add(user)
@@ -92,7 +92,7 @@ async def list_by_ids(session: AsyncSession, *, ids: Collection[str]) -> Sequenc
 
 
 async def set_email(session: AsyncSession, user: User, *, email: str) -> bool:
-    """Store another e-mail, which is not verified; return False if it is taken."""
+    """Store another e-mail address, which is not verified; return False if it is taken."""
     try:
         async with session.begin_nested():
             user.email, user.folded_email, user.email_verified_at = email, None, None

@@ -329,7 +329,7 @@ async def _cancel_registrations_by(session: AsyncSession, *, user_id: str) -> No
 
 
 def new_user(email: str, password_hash: str, *, admin: bool) -> User:
-    """Return a user with a normalised e-mail, not stored yet."""
+    """Return a user with a normalised e-mail address, not stored yet."""
     return User(
         id=str(uuid.uuid4()),
         email=email,

@@ -36,7 +36,7 @@ _MAX_REASON = 255
 async def accounts_page(
     request: Request, session: Administrator, apis: AppApis, q: str = "", cursor: str = ""
 ) -> Response:
-    """List the users, each of whom has an account; search by e-mail, name or account id."""
+    """List the users, each of whom has an account; search by e-mail address, name or account id."""
     text = q.strip()
     if is_account(text.lower()):
         return see_other(f"/admin/accounts/{text.lower()}")

@@ -33,7 +33,7 @@ async def list_users(auth: Api, *, token: str, cursor: str, limit: int) -> Users
 
 
 async def search_users(auth: Api, *, token: str, text: str, cursor: str, limit: int) -> Users:
-    """Return users whose e-mail or name contains a text.
+    """Return users whose e-mail address or name contains a text.
 
     Auth lists users, but does not search: a page of results reads a bounded number of them, and can
     have none of them although a later page has some.
@@ -61,7 +61,7 @@ async def find_user(auth: Api, *, token: str, user_id: str) -> Document | None:
 
 
 async def find_emails(auth: Api, *, token: str, ids: Iterable[str]) -> dict[str, str]:
-    """Return the e-mails of users, by the id of their personal account.
+    """Return the e-mail addresses of users, by the id of their personal account.
 
     Args:
         ids: of accounts; those that are of no user are left out.

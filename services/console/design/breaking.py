@@ -8,7 +8,7 @@ _PLACE = re.compile(r"(?<=\w)(?=@)|(?<=[._/-])(?=\w)")
 
 
 def breakable(name: str) -> Markup:
-    """Return an e-mail, path or identifier as HTML that breaks between its parts.
+    """Return an e-mail address, path or identifier as HTML that breaks between its parts.
 
     In a narrow column, browsers would otherwise break it within a word.
     """

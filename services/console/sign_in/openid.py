@@ -74,7 +74,7 @@ def authorization_query(
     """Return the query of the authorization request.
 
     Args:
-        login_hint: the e-mail to fill in.
+        login_hint: the e-mail address to fill in.
         id_token: of the session so far: nobody but its user may be signed in silently.
     """
     challenge = _digest(flow.verifier)

@@ -89,7 +89,7 @@ def begin_flow(
         goal: the page to show afterwards.
         silent: whether auth must not show a page.
         account: the account to be signed in for; None for the personal one.
-        login_hint: the e-mail to fill in.
+        login_hint: the e-mail address to fill in.
         provider: the name of the company's provider to sign in with, if any.
     """
     settings: ConsoleSettings = request.app.state.settings

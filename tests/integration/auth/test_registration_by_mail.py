@@ -1,4 +1,4 @@
-"""Where registration is by mail, a link completes it; nothing shows whether an e-mail is taken."""
+"""Where registration is by mail, a link completes it; nothing shows whether an address is taken."""
 
 from datetime import UTC
 from email.utils import parsedate_to_datetime

@@ -165,7 +165,7 @@ class TestSigningIn:
         )
 
         assert answer.status_code == 400
-        assert "Incorrect e-mail or password." in answer.text
+        assert "Incorrect e-mail address or password." in answer.text
 
     async def test_the_cookie_is_new_after_signing_in(
         self, weather: App, database: Database

@@ -65,7 +65,7 @@ class Person:
         return document
 
     async def roles(self, organisation: str) -> dict[str, str]:
-        """Return the role of each member by e-mail."""
+        """Return the role of each member by e-mail address."""
         members = (await self.members(organisation))["members"]
         return {each["email"]: each["role"] for each in members}
 
