@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse
 from services.auth.openid.devices import WaitingDevice, show_user_code
 from services.auth.openid.pages import Field, form, scope_list
 from services.auth.openid.returns import DEVICE
-from services.auth.pages.html import page
+from services.auth.pages.html import breakable, page
 
 
 def user_code_page(
@@ -53,7 +53,7 @@ def confirm_page(
             hidden={"user_code": user_code},
             buttons=[("allow", "Allow"), ("deny", "Deny")],
         )
-        + f"\n<p>You are signed in as {escape(email)}.</p>"
+        + f"\n<p>You are signed in as {breakable(email + '.')}</p>"
     )
     return page(
         f"Allow {waiting.client_name}?",

@@ -170,7 +170,7 @@ async def decide(
     if not decided:
         return user_code_page(secret=sent.secret, user_code="", problem=_UNKNOWN, status=400)
     if approve:
-        return page("Device approved", "Thank you. You can close this page and go back to it.")
+        return page("Device approved", "Close this page and go back to your device.")
     return page("Device denied", "The device gets no access. You can close this page.")
 
 

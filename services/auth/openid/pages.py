@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from services.auth.openid.returns import Return
 from services.auth.openid.service import Recipient
-from services.auth.pages.html import page
+from services.auth.pages.html import breakable, button_link, page
 from services.auth.sessions.cookies import csrf_token
 from services.common.identity.guards import IDENTITY_SCOPES, SCOPES
 
@@ -58,15 +58,15 @@ def form(
     ]
     for each in fields:
         lines.append(
-            f'<p><label for="{each.name}">{escape(each.label)}</label><br>\n<input '
+            f'<div class="field"><label for="{each.name}">{escape(each.label)}</label>\n<input '
             f'id="{each.name}" name="{each.name}" type="{each.type}" value="{escape(each.value)}" '
-            f"{each.attributes}></p>"
+            f"{each.attributes}></div>"
         )
     for number, (value, text) in enumerate(buttons):
-        look = ' class="other"' if number else ""
+        look = " secondary" if number else ""
         lines.append(
-            f'<button type="submit" name="decision" value="{escape(value)}"{look}>{escape(text)}'
-            "</button>"
+            f'<button class="button{look}" type="submit" name="decision" value="{escape(value)}">'
+            f"{escape(text)}</button>"
         )
     return "\n".join([*lines, "</form>"])
 
@@ -79,6 +79,7 @@ def sign_in_page(
     providers: Sequence[str],
     email: str = "",
     link: str = "",
+    text: str = "Sign in with your e-mail address and password.",
     problem: str | None = None,
     status: int = 200,
 ) -> HTMLResponse:
@@ -100,10 +101,10 @@ def sign_in_page(
     )
     for name in providers:
         target = f"/sign-in/with/{quote(name, safe='')}?{urlencode({'continue': back.url})}"
-        content += f'\n<p><a href="{escape(target)}">Sign in with {escape(name)}</a></p>'
+        content += "\n" + button_link(f"Sign in with {name}", target, secondary=True)
     return page(
         "Sign in",
-        "Sign in with your e-mail address and password.",
+        text,
         problem=problem,
         content=content,
         form_targets=form_targets,
@@ -146,7 +147,7 @@ def scope_list(scope: str) -> str:
     """Return the HTML of a list that explains scopes."""
     descriptions = {**IDENTITY_SCOPES, **SCOPES}
     items = "\n".join(
-        f"<li>{escape(descriptions[name])} (<code>{escape(name)}</code>)</li>"
+        f"<li>{escape(descriptions[name].rstrip('.'))} (<code>{escape(name)}</code>)</li>"
         for name in scope.split()
     )
     return f"<ul>\n{items}\n</ul>"
@@ -173,7 +174,7 @@ def consent_page(
     content = (
         f"{scope_list(scope)}\n"
         f"{acting}"
-        f"<p>It then sends you to {escape(urlsplit(recipient.redirect_uri).netloc)}. "
+        f"<p>You then go on to {breakable(urlsplit(recipient.redirect_uri).netloc + '.')} "
         "Allow it only if you trust this app.</p>\n"
         + form(
             "/consent",
@@ -181,7 +182,8 @@ def consent_page(
             hidden={"continue": back.url},
             buttons=[("allow", "Allow"), ("deny", "Deny")],
         )
-        + f'\n<p>You are signed in as {escape(email)}. <a href="{another}">Use another user</a></p>'
+        + f"\n<p>You are signed in as {breakable(email + '.')} "
+        f'<a href="{another}">Use another user</a></p>'
     )
     return page(
         f"Allow {recipient.client.name}?",
@@ -204,6 +206,6 @@ def signed_out_page() -> HTMLResponse:
 
 def stale_form_page(back: Return | None) -> HTMLResponse:
     """Return the page for a form that was not shown to this browser, or too long ago."""
-    link = f'<p><a href="{escape(back.url)}">Start again</a></p>' if back else ""
+    link = button_link("Start again", back.url) if back else ""
     text = "This form has expired, or your browser sends no cookies."
     return page("Please start again", text, content=link, status=403)

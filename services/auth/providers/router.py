@@ -178,7 +178,7 @@ async def _refuse(
         providers=[],
         email=person.email,
         link=seal(link, secret=secret),
-        problem="Sign in once with your password to link your provider.",
+        text="Sign in once with your password to link your provider.",
     )
     return browser.remember(shown, secret)
 

@@ -1,15 +1,10 @@
-"""Where long names may break at the end of a line."""
-
-import re
+"""Long names as HTML that breaks between their parts."""
 
 from markupsafe import Markup
 
-_PLACE = re.compile(r"(?<=\w)(?=@)|(?<=[._/-])(?=\w)")
+from services.common.http.breaking import split_name
 
 
 def breakable(name: str) -> Markup:
-    """Return an e-mail address, path or identifier as HTML that breaks between its parts.
-
-    In a narrow column, browsers would otherwise break it within a word.
-    """
-    return Markup("<wbr>").join(_PLACE.split(name))
+    """Return an e-mail address, path or identifier as HTML that breaks between its parts."""
+    return Markup("<wbr>").join(split_name(name))

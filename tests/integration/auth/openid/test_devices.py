@@ -128,7 +128,7 @@ async def test_the_pages_are_safe_and_show_the_code(
     assert Page(entering).fields["user_code"] == started["user_code"]
     assert started["user_code"] in confirming.text
     assert "Tollgate command line" in confirming.text
-    assert "Manage API keys." in confirming.text
+    assert "Manage API keys (" in confirming.text
 
 
 async def test_a_code_may_be_typed_in_any_spelling(

@@ -38,7 +38,7 @@ class TestSigningIn:
         assert_safe_page(asked, targets=TARGET)
         assert_safe_page(consent, targets=TARGET)
         assert "Weather" in consent.text
-        assert "Call models." in consent.text
+        assert "Call models (" in consent.text
         assert answer.headers["Cache-Control"] == "no-store"
         tokens = answer.json()
         assert tokens["scope"] == "openid email profile predict"
