@@ -125,6 +125,7 @@ def create_app(
         app.state.hasher = hasher
         app.state.verifier = verifier
         app.state.registration = settings.registration
+        app.state.console_url = settings.console_public_url
         app.state.issuer = Issuer(
             database=database,
             hasher=hasher,

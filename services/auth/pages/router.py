@@ -11,7 +11,7 @@ from services.auth.audit.requests import Address, Failures
 from services.auth.links.service import INVITE, JOIN, LinkInvalid, find_link
 from services.auth.organisations import invitations
 from services.auth.pages.forms import read_fields
-from services.auth.pages.html import Form, page
+from services.auth.pages.html import Form, button_link, page
 from services.auth.passwords import PasswordHasher
 from services.auth.state import AppHasher
 from services.auth.users import mailed
@@ -51,7 +51,8 @@ async def reset_by_page(
         return _reset_page(token, problem=_problem_in(error))
     except ServiceError as error:
         return _failed("Reset your password", error, failures, address)
-    return page("Password changed", "Your new password is set. You were signed out everywhere.")
+    text = "Your new password is set. You were signed out everywhere."
+    return _done(request, "Password changed", text)
 
 
 @router.get("/verify-email", include_in_schema=False)
@@ -74,7 +75,7 @@ async def verify_by_page(
             await mailed.verify_email(session, token=fields.get("token", ""), address=address)
     except ServiceError as error:
         return _failed("Confirm your e-mail address", error, failures, address)
-    return page("E-mail address confirmed", "Thank you. You can sign in now.")
+    return _done(request, "E-mail address confirmed", "Thank you. You can sign in now.")
 
 
 @router.get("/register", include_in_schema=False)
@@ -107,7 +108,7 @@ async def register_by_page(
             return await _invitation_page(database, token, problem=problem)
     except ServiceError as error:
         return _failed("Register", error, failures, address)
-    return page("Registered", "Thank you. You can sign in now.")
+    return _done(request, "Registered", "Thank you. You can sign in now.")
 
 
 @router.get("/invitations/accept", include_in_schema=False)
@@ -119,7 +120,7 @@ async def joining_page(
     try:
         return await _joining_page(database, token, mode=_mode(request))
     except ServiceError as error:
-        return _failed("Join", error, failures, address)
+        return _failed("Join an organisation", error, failures, address)
 
 
 @router.post("/invitations/accept/page", include_in_schema=False)
@@ -156,8 +157,8 @@ async def join_by_page(
             if problem is not None:
                 return await _joining_page(database, token, mode=_mode(request), problem=problem)
     except ServiceError as error:
-        return _failed("Join", error, failures, address)
-    return page("Joined", "You are a member now. You can sign in.")
+        return _failed("Join an organisation", error, failures, address)
+    return _done(request, "Joined", "You are a member now. You can sign in.")
 
 
 async def _register(
@@ -191,6 +192,13 @@ async def _register(
             address=address,
         )
     return None
+
+
+def _done(request: Request, title: str, text: str) -> HTMLResponse:
+    """Return the last page, which leads to the console if its address is known."""
+    console: str | None = request.app.state.console_url
+    link = button_link("Sign in", f"{console}/sign-in") if console else ""
+    return page(title, text, content=link)
 
 
 def _mode(request: Request) -> str:
@@ -263,6 +271,7 @@ async def _joining_page(
 def _failed(title: str, error: ServiceError, failures: Failures, address: str) -> HTMLResponse:
     """Return the page for an error; a link that is invalid is noted."""
     if isinstance(error, LinkInvalid):
+        title = "This link does not work"
         failures.note("link_rejected", address=address)
     text = "You are already registered." if isinstance(error, EmailTaken) else error.detail
     return page(title, text, status=error.status)

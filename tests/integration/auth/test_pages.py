@@ -15,7 +15,7 @@ from tests.integration.auth.conftest import (
     browse,
     next_mail,
 )
-from tests.integration.auth.pages import assert_safe, link_in, send
+from tests.integration.auth.pages import Page, assert_safe, link_in, send
 
 pytestmark = pytest.mark.any_database
 
@@ -58,6 +58,20 @@ async def test_an_email_is_confirmed_on_the_page(
         assert_safe(answer)
     assert [opened.status_code, done.status_code, repeated.status_code] == [200, 200, 400]
     assert (await sign_in()).status_code == 200
+
+
+async def test_the_last_page_leads_to_the_console_and_a_used_link_does_not_work(
+    app: FastAPI, open_app: OpenApp
+) -> None:
+    console = {"registration": "verify", "console_public_url": "https://console.test"}
+    async with open_app(**console) as verifying, browse(verifying) as client:
+        await client.post("/register", json={"email": ADA, "password": PASSWORD})
+        opened = await client.get(link_in(await next_mail(verifying, to=ADA, subject="Confirm")))
+        done = await send(client, opened)
+        repeated = await send(client, opened)
+
+    assert Page(done).links == ["https://console.test/sign-in"]
+    assert "<h1>This link does not work</h1>" in repeated.text
 
 
 async def test_an_invitation_is_accepted_on_the_page(
