@@ -10,7 +10,7 @@ from services.auth.audit.requests import Address
 from services.auth.callers import REQUIRE_ADMIN, AdminCaller, LoginNeeded, get_admin
 from services.auth.models import User
 from services.auth.users import mailed, service
-from services.common.contracts import UUID_PATTERN
+from services.common.contracts import NOT_A_UUID, UUID_PATTERN
 from services.common.db.database import Snapshot, Transaction
 from services.common.errors import (
     BodyInvalid,
@@ -29,7 +29,7 @@ MAX_IDS = 100
 _errors = (Unauthenticated, InsufficientScope, LoginNeeded)
 
 
-_Id = Annotated[str, matching(UUID_PATTERN, "Must be a UUID.")]
+_Id = Annotated[str, matching(UUID_PATTERN, NOT_A_UUID)]
 _Cursor = Annotated[str, matching(rf"{UUID_PATTERN}|^$", "Invalid cursor.")]
 
 
