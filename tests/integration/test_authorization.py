@@ -29,6 +29,7 @@ PUBLIC = {
         "/password-reset",
         "/password-reset/confirm",
         "/password-reset/page",
+        "/password-reset/request/page",
         "/verify-email",
         "/verify-email/page",
         "/invitations/accept",  # its page; the POST needs credentials

@@ -1,7 +1,8 @@
-"""The pages on which people sign in, consent and sign out, without scripts."""
+"""The pages on which people sign in, ask for a new password, consent and sign out, without
+scripts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,8 +24,13 @@ class Field:
     type: str
     attributes: str
     value: str = ""
+    problem: str | None = None
+    """What is wrong with the value; shown beside it."""
 
 
+_EMAIL = Field(
+    "email", "E-mail address", "email", 'required maxlength="1000" autocomplete="username"'
+)
 _PASSWORD = Field(
     "password", "Password", "password", 'required maxlength="1024" autocomplete="current-password"'
 )
@@ -56,12 +62,7 @@ def form(
         f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
         for name, value in hidden.items()
     ]
-    for each in fields:
-        lines.append(
-            f'<div class="field"><label for="{each.name}">{escape(each.label)}</label>\n<input '
-            f'id="{each.name}" name="{each.name}" type="{each.type}" value="{escape(each.value)}" '
-            f"{each.attributes}></div>"
-        )
+    lines += map(_render, fields)
     for number, (value, text) in enumerate(buttons):
         look = " secondary" if number else ""
         lines.append(
@@ -69,6 +70,19 @@ def form(
             f"{escape(text)}</button>"
         )
     return "\n".join([*lines, "</form>"])
+
+
+def _render(field: Field) -> str:
+    attributes, beside = field.attributes, ""
+    if field.problem is not None:
+        error = f"{field.name}-error"
+        attributes += f' aria-invalid="true" aria-describedby="{error}" autofocus'
+        beside = f'\n<p class="wrong" id="{error}">{escape(field.problem)}</p>'
+    return (
+        f'<div class="field"><label for="{field.name}">{escape(field.label)}</label>\n<input '
+        f'id="{field.name}" name="{field.name}" type="{field.type}" value="{escape(field.value)}" '
+        f"{attributes}>{beside}</div>"
+    )
 
 
 def sign_in_page(
@@ -91,14 +105,14 @@ def sign_in_page(
         providers: those that the person may sign in with instead.
         link: a sealed `Link` to send along.
     """
-    attributes = 'required maxlength="1000" autocomplete="username"'
     content = form(
         "/sign-in",
         secret=secret,
         hidden=_hidden(back, link),
-        fields=[Field("email", "E-mail address", "email", attributes, value=email), _PASSWORD],
+        fields=[replace(_EMAIL, value=email), _PASSWORD],
         buttons=[("sign-in", "Sign in")],
     )
+    content += '\n<p class="aside"><a href="/password-reset">Forgot your password?</a></p>'
     for name in providers:
         target = f"/sign-in/with/{quote(name, safe='')}?{urlencode({'continue': back.url})}"
         content += "\n" + button_link(f"Sign in with {name}", target, secondary=True)
@@ -135,6 +149,36 @@ def code_page(
         problem=problem,
         content=content,
         form_targets=form_targets,
+        status=status,
+    )
+
+
+def reset_request_page(
+    *,
+    secret: str,
+    email: str = "",
+    wrong: str | None = None,
+    problem: str | None = None,
+    status: int = 200,
+) -> HTMLResponse:
+    """Return the page that asks where to send a link that resets the password.
+
+    Args:
+        secret: that of the browser's cookie.
+        wrong: what is wrong with the address.
+    """
+    content = form(
+        "/password-reset/request/page",
+        secret=secret,
+        hidden={},
+        fields=[replace(_EMAIL, value=email, problem=wrong)],
+        buttons=[("send", "Send the link")],
+    )
+    return page(
+        "Reset your password",
+        "We send you a link to set a new one.",
+        problem=problem,
+        content=content,
         status=status,
     )
 

@@ -1,20 +1,29 @@
-"""The pages that links in e-mails lead to. They work without scripts and cookies.
+"""The pages that links in e-mails lead to, and the one that asks for a link to reset a password.
 
-Opening a page uses up nothing, because mail scanners open links, too; sending its form does. The
-link's token authorises the form, so another site cannot forge one.
+They work without scripts. Opening a page uses up nothing, because mail scanners open links, too;
+sending its form does. The link's token authorises the form, so another site cannot forge one, and
+no cookie is needed. The form that asks for a link has no such token, but a CSRF token: otherwise
+other sites could let their visitors cause e-mails.
 """
 
+import math
+
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from services.auth.audit.requests import Address, Failures
 from services.auth.links.service import INVITE, JOIN, LinkInvalid, find_link
+from services.auth.openid.browsers import AppBrowser, read_sent_form
+from services.auth.openid.pages import reset_request_page
+from services.auth.openid.returns import Return
 from services.auth.organisations import invitations
 from services.auth.pages.forms import read_fields
 from services.auth.pages.html import Form, button_link, page
 from services.auth.passwords import PasswordHasher
 from services.auth.state import AppHasher
+from services.auth.tokens.guesses import TooManyGuesses
 from services.auth.users import mailed
+from services.auth.users.emails import check_email
 from services.auth.users.service import EmailTaken, find_user_by_email, prepare_user
 from services.common.db.database import AppDatabase, Database
 from services.common.errors import BodyInvalid, ServiceError
@@ -23,12 +32,44 @@ from services.common.identity.guards import public
 
 router = new_router(tag="pages")
 
+_RESET = "/password-reset"
 
-@router.get("/password-reset", include_in_schema=False)
+
+@router.get(_RESET, include_in_schema=False)
 @public
-async def reset_page(token: str = "") -> HTMLResponse:
-    """Show the form that sets a new password."""
-    return _reset_page(token)
+async def reset_page(browser: AppBrowser, token: str = "") -> Response:
+    """Show the form that sets a new password; without a token, the one that asks for a link."""
+    if token:
+        return _reset_page(token)
+    secret = browser.identify()
+    return browser.remember(reset_request_page(secret=secret), secret)
+
+
+@router.post("/password-reset/request/page", include_in_schema=False)
+@public
+async def request_reset_by_page(
+    request: Request, database: AppDatabase, browser: AppBrowser, address: Address
+) -> Response:
+    """Mail a link that resets the password. The page is the same whether or not the address has a
+    user."""
+    sent = await read_sent_form(request, browser, start=Return(_RESET, ""))
+    email = sent.fields.get("email", "")
+    try:
+        check_email(email)
+        async with database.transaction() as session:
+            await mailed.request_reset(session, email=email, address=address)
+    except BodyInvalid as error:
+        return reset_request_page(
+            secret=sent.secret, email=email, wrong=_problem_in(error), status=error.status
+        )
+    except ServiceError as error:
+        shown = reset_request_page(
+            secret=sent.secret, email=email, problem=_explain(error), status=error.status
+        )
+        shown.headers.update(error.headers)
+        return shown
+    text = "If someone is registered with that address, a link is on its way."
+    return page("Check your mail", f"{text} It works for an hour.")
 
 
 @router.post("/password-reset/page", include_in_schema=False)
@@ -50,7 +91,8 @@ async def reset_by_page(
     except BodyInvalid as error:
         return _reset_page(token, problem=_problem_in(error))
     except ServiceError as error:
-        return _failed("Reset your password", error, failures, address)
+        again = button_link("Request a new link", _RESET)
+        return _failed("Reset your password", error, failures, address, again=again)
     text = "Your new password is set. You were signed out everywhere."
     return _done(request, "Password changed", text)
 
@@ -211,6 +253,15 @@ def _problem_in(error: BodyInvalid) -> str:
     return problem
 
 
+def _explain(error: ServiceError) -> str:
+    """Return what the page that asks for a link says about an error."""
+    if not isinstance(error, TooManyGuesses):
+        return error.detail
+    minutes = math.ceil(int(error.headers["Retry-After"]) / 60)
+    when = "1 minute" if minutes == 1 else f"{minutes} minutes"
+    return f"Too many links were requested. Look for one in your mail, or try again in {when}."
+
+
 def _reset_page(token: str, *, problem: str | None = None) -> HTMLResponse:
     form = Form("/password-reset/page", token, "Set password", password=True)
     return page(
@@ -268,10 +319,17 @@ async def _joining_page(
     )
 
 
-def _failed(title: str, error: ServiceError, failures: Failures, address: str) -> HTMLResponse:
-    """Return the page for an error; a link that is invalid is noted."""
+def _failed(
+    title: str, error: ServiceError, failures: Failures, address: str, *, again: str = ""
+) -> HTMLResponse:
+    """Return the page for an error; a link that is invalid is noted.
+
+    Args:
+        again: HTML that leads to a new link, for a link that is invalid.
+    """
+    content = ""
     if isinstance(error, LinkInvalid):
-        title = "This link does not work"
+        title, content = "This link does not work", again
         failures.note("link_rejected", address=address)
     text = "You are already registered." if isinstance(error, EmailTaken) else error.detail
-    return page(title, text, status=error.status)
+    return page(title, text, content=content, status=error.status)

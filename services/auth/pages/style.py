@@ -29,8 +29,11 @@ ul{padding-left:1.25rem}
 code{font:.8125rem ui-monospace,Menlo,Consolas,monospace;color:var(--soft);white-space:nowrap}
 label{font-size:.875rem;font-weight:560}
 .hint{color:var(--soft);font-size:.875rem}
+.wrong{color:var(--danger);font-size:.875rem;font-weight:540}
+.aside{font-size:.875rem;text-align:center}
 input{width:100%;height:2.625rem;padding:.4375rem .75rem;font:inherit;font-size:1rem;
 color:inherit;background:var(--surface);border:1px solid var(--edge-strong);border-radius:.5rem}
+input[aria-invalid]{border-color:var(--danger);background:var(--danger-soft)}
 input[readonly]{color:var(--soft);border-style:dashed}
 .button{display:flex;align-items:center;justify-content:center;width:100%;min-height:2.375rem;
 padding:.4375rem .9375rem;font:inherit;font-size:.875rem;font-weight:580;line-height:1.3;

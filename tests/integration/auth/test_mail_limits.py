@@ -8,6 +8,7 @@ from httpx import AsyncClient
 
 from harness.statements import noted_statements
 from tests.integration.auth.conftest import ADA, PASSWORD, OpenApp, SignIn, browse
+from tests.integration.auth.pages import send
 
 current_request: ContextVar[str | None] = ContextVar("current_request", default=None)
 """Set while a test sends a request, but not in the background tasks of the app."""
@@ -60,8 +61,9 @@ class TestMailLimits:
                     reset = current_request.set("reset")
                     await self.request(client, email)
                     await client.post("/register", json={"email": email, "password": PASSWORD})
+                    await send(client, await client.get("/password-reset"), email=email)
                     current_request.reset(reset)
                 costs.append([statement.sql for statement in noted])
 
         assert costs[0] == costs[1]
-        assert len(costs[0]) >= 4
+        assert len(costs[0]) >= 6

@@ -138,7 +138,7 @@ def settings_of(company: Company) -> ProviderSettings:
 
 async def go_to_company(person: App) -> str:
     """Choose the company on the sign-in page; return where it sends the browser back to."""
-    [link] = Page(await person.authorize()).links
+    _forgotten, link = Page(await person.authorize()).links
     sent = await person.browser.get(link)
     assert sent.status_code == 303, sent.text
     async with httpx.AsyncClient(trust_env=False, verify=PLAIN, timeout=60) as outside:

@@ -90,7 +90,7 @@ class TestTrust:
         self, weather: App, company: Company, metadata: dict[str, object]
     ) -> None:
         company.metadata = metadata
-        [link] = Page(await weather.authorize()).links
+        _forgotten, link = Page(await weather.authorize()).links
 
         answer = await weather.browser.get(link)
 
@@ -114,7 +114,7 @@ class TestTrust:
     ) -> None:
         gone = settings_of(company).model_copy(update={"issuer": "http://127.0.0.1:1"})
         async with open_app(providers=(gone,)) as running, browse(running) as browser:
-            [link] = Page(await App(weather.client_id, browser).authorize()).links
+            _forgotten, link = Page(await App(weather.client_id, browser).authorize()).links
 
             answer = await browser.get(link)
 

@@ -92,7 +92,7 @@ async def test_a_person_signs_in_with_it(
     )
     async with open_app(providers=(offered,)) as running, browse(running) as browser:
         person = replace(weather, browser=browser)
-        [link] = Page(await person.authorize()).links
+        _forgotten, link = Page(await person.authorize()).links
         sent = await browser.get(link)
 
         back = await sign_in_there(sent.headers["Location"])
