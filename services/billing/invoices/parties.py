@@ -17,9 +17,15 @@ from stdnum import get_cc_module
 from stdnum.exceptions import ValidationError as InvalidNumber
 
 from services.billing.invoices.models import ADDRESS_CHARS, PARTY_CHARS
+from services.common.validation import matching
 
 Country = Annotated[
-    str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2, such as DE.")
+    str,
+    matching(
+        r"^[A-Z]{2}$",
+        "Must be two letters, such as DE.",
+        description="ISO 3166-1 alpha-2, such as DE.",
+    ),
 ]
 _Line = Annotated[
     str, Field(strict=True, min_length=1, max_length=PARTY_CHARS, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -29,7 +35,13 @@ _Lines = Annotated[
     Field(strict=True, min_length=1, max_length=ADDRESS_CHARS, pattern=r"^[^\x00-\x09\x0b-\x1f]+$"),
 ]
 Email = Annotated[
-    str, Field(strict=True, max_length=PARTY_CHARS, pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$")
+    str,
+    matching(
+        r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$",
+        "Must be an e-mail address.",
+        strict=True,
+        max_length=PARTY_CHARS,
+    ),
 ]
 VatId = Annotated[str, Field(strict=True, max_length=32, pattern=r"^[A-Za-z0-9 .+*-]+$")]
 RegistrationNumber = Annotated[

@@ -202,6 +202,7 @@ class TestBilling:
 
         assert answer.status_code == 422
         assert answer.text.count('aria-invalid="true"') == wrong
+        assert "pattern" not in text_of(answer)
         assert Shown(answer).form("/billing").fields["email"] == sent["email"]
         again = await visit(browser, "/billing")
         assert Shown(again).form("/billing").fields["email"] == ""
