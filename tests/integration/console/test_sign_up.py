@@ -1,5 +1,6 @@
 """Register on the console."""
 
+import re
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -73,8 +74,27 @@ async def test_a_form_with_errors_keeps_what_was_typed(
     assert answer.status_code == 422
     assert problem in text_of(answer)
     assert answer.text.count('aria-invalid="true"') == 1
+    assert_described(answer.text)
     assert kept["email"] == fields["email"]
     assert kept["password"] == ""
+
+
+def assert_described(html: str) -> None:
+    """Check that each field has its error or its hint below it, never both."""
+    described = re.findall(r'aria-describedby="([^"]+)"', html)
+    assert described == re.findall(r'<p class="(?:wrong|hint)" id="([^"]+)"', html)
+    assert len({each.rpartition("-")[0] for each in described}) == len(described)
+
+
+async def test_a_hint_describes_its_field_until_an_error_does(browser: AsyncClient) -> None:
+    shown = await visit(browser, "/sign-up")
+
+    answer = await submit(browser, shown, "/sign-up", email=EMAIL, password="")
+
+    assert 'aria-describedby="f-password-hint"' in shown.text
+    assert 'aria-invalid="true" aria-describedby="f-password-error"' in answer.text
+    assert text_of(answer).count("8 characters") == 1
+    assert_described(shown.text)
 
 
 async def test_a_taken_address_is_shown_beside_the_field(

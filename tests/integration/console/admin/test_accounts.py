@@ -131,7 +131,7 @@ class TestNotes:
 
         assert answer.status_code == 422
         assert problem in text_of(answer)
-        assert 'aria-describedby="f-text-error f-text-hint"' in answer.text
+        assert 'aria-describedby="f-text-error"' in answer.text
 
     async def test_an_account_that_auth_does_not_know_cannot_have_notes(
         self, administrator: AsyncClient
