@@ -3,6 +3,8 @@
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,7 @@ from harness.platform import Platform
 from harness.programs import ROOT, find_program
 from harness.waiting import eventually
 from tests.e2e.browsers import WAIT_MS, running_browser
+from tests.integration.auth.pages import link_in
 
 AXE = Path(__file__).parent / "axe"
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -21,6 +24,7 @@ PHONE: ViewportSize = {"width": 320, "height": 640}
 DESK: ViewportSize = {"width": 1280, "height": 800}
 LOOKS: Sequence[tuple[ViewportSize, Literal["light", "dark"]]] = ((DESK, "light"), (PHONE, "dark"))
 PASSWORD = "correct horse battery"
+NEW_PASSWORD = "another long password"
 PUBLIC = ("/", "/models/wine", "/sign-up", "/design", "/nowhere")
 SIGNED_IN = ("/models/wine", "/keys", "/usage", "/billing", "/invoices", "/organisation")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -110,6 +114,38 @@ def test_a_buyer_goes_from_the_first_page_to_a_paid_call_without_a_terminal(
     expect(phone.get_by_test_id("balance")).to_have_text("$0.00")
 
 
+def test_a_forgotten_password_is_replaced_without_scripts(phone: Page, platform: Platform) -> None:
+    email = sign_up(phone)
+    phone.context.clear_cookies()
+
+    phone.goto("/sign-in")
+    phone.get_by_role("link", name="Forgot your password?").click()
+    phone.get_by_label("E-mail address").fill(email)
+    phone.get_by_role("button", name="Send the link").click()
+    expect(phone.get_by_role("heading", name="Check your mail")).to_be_visible()
+    phone.goto(link_to(email, platform))
+    phone.get_by_label("New password").fill(NEW_PASSWORD)
+    phone.get_by_role("button", name="Set password").click()
+    phone.get_by_role("link", name="Sign in").click()
+    phone.fill("[name=email]", email)
+    phone.fill("[name=password]", NEW_PASSWORD)
+    phone.get_by_role("button", name="Sign in").click()
+
+    expect(phone.get_by_role("heading", name="Models")).to_be_visible()
+
+
+def link_to(email: str, platform: Platform) -> str:
+    """Wait for the mail to an address; return the link in it."""
+
+    def links() -> list[str]:
+        files = (platform.home / "mail").glob("*.eml")
+        mails = [message_from_bytes(each.read_bytes(), policy=default) for each in files]
+        return [link_in(each) for each in mails if each["To"] == email]
+
+    eventually(lambda: bool(links()))
+    return links()[0]
+
+
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The script that checks accessibility."""
@@ -129,7 +165,8 @@ def test_every_page_is_accessible_fits_and_does_not_jump(
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)
 
-    problems = check_all(page, PUBLIC, axe)
+    forgotten = f"{platform.urls['auth']}/password-reset"
+    problems = check_all(page, [*PUBLIC, "/sign-in", forgotten], axe)
     sign_up(page)
     fill_in(page)
     problems += check_all(page, SIGNED_IN, axe)
