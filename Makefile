@@ -25,9 +25,9 @@ up: .venv/local.stamp ## Run the whole platform on this machine (Ctrl-C stops it
 
 install: .venv/local.stamp ## Only install the tollgate command, as .venv/bin/tollgate
 
-test: .venv/dev.stamp ## Set up what the tests need, then run them all
+test: .venv/dev.stamp ## Set up what the tests need, then run them (COSTLY=1: the costly ones too, as CI does)
 	@scripts/test-tools.sh
-	@exec $(BIN)/pytest -n 4 --dist worksteal
+	@exec $(BIN)/pytest -n 4 --dist worksteal $(if $(COSTLY)$(filter true,$(CI)),--costly)
 
 # The builds see this shell's PIP_INDEX_URL (a package mirror) and PIP_CERT (a path in BASE).
 images: REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)

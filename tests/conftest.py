@@ -37,15 +37,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run tests marked any_database on every kind of database, not on SQLite only",
     )
+    parser.addoption("--costly", action="store_true", help="run tests marked costly, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run what does not depend on the database on one kind of database only."""
-    if config.getoption("--every-database"):
-        return
-    repeated = [each for each in items if _repeats_on_mysql(each)]
-    config.hook.pytest_deselected(items=repeated)
-    items[:] = [each for each in items if not _repeats_on_mysql(each)]
+    """Leave out costly tests of a whole run, and repetitions on another kind of database."""
+    paths_are_named = config.args_source is pytest.Config.ArgsSource.ARGS
+    without_costly = not (paths_are_named or config.getoption("--costly"))
+    once = not config.getoption("--every-database")
+
+    def is_left_out(item: pytest.Item) -> bool:
+        is_costly = item.get_closest_marker("costly") is not None
+        return (without_costly and is_costly) or (once and _repeats_on_mysql(item))
+
+    config.hook.pytest_deselected(items=[item for item in items if is_left_out(item)])
+    items[:] = [item for item in items if not is_left_out(item)]
 
 
 def _repeats_on_mysql(item: pytest.Item) -> bool:

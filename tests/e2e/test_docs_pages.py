@@ -47,6 +47,7 @@ def test_a_docs_page_signs_in_and_calls_without_leaving_this_machine(
     page.close()
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("service", PAGES)
 def test_no_other_page_can_frame_a_docs_page(
     service: str, platform: Platform, browser: Browser

@@ -127,6 +127,7 @@ def test_the_credentials_of_the_installation_work(platform: Platform) -> None:
         assert platform.token(**credentials[name])
 
 
+@pytest.mark.costly
 def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> None:
     email, password = f"{uuid4().hex}@example.com", uuid4().hex
 
@@ -140,6 +141,7 @@ def test_a_user_created_on_the_command_line_can_predict(platform: Platform) -> N
     assert again.stderr == "error: A user with this e-mail address already exists.\n"
 
 
+@pytest.mark.costly
 def test_a_user_created_without_a_password_gets_one(platform: Platform) -> None:
     email = f"{uuid4().hex}@example.com"
 

@@ -141,6 +141,7 @@ def test_a_strangers_unfinished_request_does_not_take_over_another_callers(
     assert platform.usage(token)["requests"] == ATTEMPTS
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("way", ["direct", "behind nginx"])
 def test_a_java_client_with_defaults_predicts(
     platform: Platform, ingress: int, java_client: list[str], way: str

@@ -5,12 +5,15 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from harness.platform import Platform
 from harness.programs import ROOT
 from harness.samples import WINE
 from harness.waiting import DEADLINE_S, eventually
 
 
+@pytest.mark.costly
 def test_a_call_of_a_tool_is_billed_like_a_prediction(platform: Platform) -> None:
     token = platform.new_token()
     with platform.client("auth", token) as auth:

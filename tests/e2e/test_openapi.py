@@ -79,6 +79,7 @@ def session() -> Iterator[requests.Session]:
         yield opened
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("examples", EXAMPLES)
 @pytest.mark.parametrize("service", ["auth", "inference", "billing"])
 def test_every_answer_is_documented(

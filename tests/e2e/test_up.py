@@ -49,6 +49,7 @@ def terminal_output(
     return shown.replace("\r", "")
 
 
+@pytest.mark.costly
 def test_a_terminal_shows_the_steps_of_the_start_then_the_addresses(stopped: Platform) -> None:
     stopped.environment["NO_COLOR"] = "1"
 
@@ -70,6 +71,7 @@ def test_a_terminal_shows_the_steps_of_the_start_then_the_addresses(stopped: Pla
     assert "\x1b" not in shown
 
 
+@pytest.mark.costly
 def test_a_terminal_gets_json_if_that_is_asked_for_and_ctrl_c_stops_all_cleanly(
     stopped: Platform,
 ) -> None:
@@ -100,6 +102,7 @@ def test_a_signal_while_it_prepares_stops_it_cleanly(stopped: Platform) -> None:
     assert "Traceback" not in stopped.output()
 
 
+@pytest.mark.costly
 def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> None:
     stopped.start()
     assert stopped.runner is not None
@@ -116,6 +119,7 @@ def test_a_second_signal_ends_even_a_service_that_hangs(stopped: Platform) -> No
     assert stopped.pids() == {}
 
 
+@pytest.mark.costly
 def test_a_killed_runner_leaves_nothing_behind(stopped: Platform) -> None:
     stopped.start()
     assert stopped.runner is not None
@@ -134,6 +138,7 @@ def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform)
     assert platform.is_ready("inference")
 
 
+@pytest.mark.costly
 def test_a_port_in_use_is_reported_in_one_line(stopped: Platform) -> None:
     with socket.create_server(("127.0.0.1", stopped.ports["inference"])):
         output = refusal(stopped)
@@ -143,6 +148,7 @@ def test_a_port_in_use_is_reported_in_one_line(stopped: Platform) -> None:
     assert output.count("error:") == 1
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

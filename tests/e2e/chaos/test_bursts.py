@@ -80,6 +80,7 @@ def durable(running: ServiceProcesses, request: pytest.FixtureRequest) -> Iterat
     running.begin("inference")
 
 
+@pytest.mark.costly
 def test_what_was_answered_before_a_kill_is_in_the_journal_once_and_billed_once(
     platform: ServiceProcesses, durable: str
 ) -> None:

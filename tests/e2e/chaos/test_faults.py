@@ -21,6 +21,7 @@ from services.common.db.database import DEADLINE_S
 from tests.e2e.chaos.caller import Caller, new_plan
 
 
+@pytest.mark.costly
 def test_while_billing_is_down_predictions_continue_until_the_journal_is_full(
     platform: ServiceProcesses, caller: Caller
 ) -> None:
@@ -50,6 +51,7 @@ def test_whatever_happens_to_a_delivery_each_event_is_billed_once(
     eventually(caller.all_billed)
 
 
+@pytest.mark.costly
 def test_a_killed_process_returns_its_credit_as_soon_as_its_journal_is_found(
     platform: ServiceProcesses,
 ) -> None:
@@ -82,6 +84,7 @@ def test_callers_do_not_notice_connections_closed_by_the_server(
     eventually(caller.all_billed)
 
 
+@pytest.mark.costly
 def test_everything_recovers_within_seconds_of_a_database_restart(
     platform: ServiceProcesses, caller: Caller, server: Server
 ) -> None:

@@ -95,6 +95,7 @@ def write_until_refused(write: Callable[[], httpx.Response], *, expected: int) -
     raise AssertionError("it never ran out of space")
 
 
+@pytest.mark.costly
 def test_a_full_volume_under_the_journal_is_an_unbilled_503(
     platform: ServiceProcesses, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_full_volume_under_the_journal_is_an_unbilled_503(
     eventually(caller.all_billed)
 
 
+@pytest.mark.costly
 def test_a_full_volume_under_the_database_is_a_503_and_loses_nothing_acknowledged(
     platform: ServiceProcesses, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:

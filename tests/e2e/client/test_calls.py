@@ -98,6 +98,7 @@ def test_the_documents_of_the_api_are_found_from_any_service(
         assert client.balance()["account"] == account.id
 
 
+@pytest.mark.costly
 def test_a_large_frame_goes_in_batches(
     platform: Platform, account: Account, open_client: OpenClient, frame: pd.DataFrame
 ) -> None:

@@ -125,6 +125,7 @@ async def test_the_current_address_learns_that_another_one_was_requested(
     assert (await sign_in(ADA, PASSWORD)).status_code == 200
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_the_current_address_is_not_flooded_with_notices(
     app: FastAPI, as_ada: Headers, open_app: OpenApp, database: Database

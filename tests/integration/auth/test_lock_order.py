@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from fastapi import FastAPI
 from httpx import AsyncClient
 
@@ -11,6 +12,7 @@ from tests.integration.auth.organisations.people import BOB, sign_up
 TURNS = 25
 
 
+@pytest.mark.costly
 async def test_a_user_who_changes_the_email_while_being_added_to_an_organisation_deadlocks_nobody(
     app: FastAPI, client: AsyncClient
 ) -> None:

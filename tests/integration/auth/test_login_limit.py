@@ -202,6 +202,7 @@ class TestGrowingWaits:
         assert after_a_calm_window <= 300
         assert after_a_sign_in <= 300
 
+    @pytest.mark.costly
     async def test_strangers_cannot_make_the_windows_of_a_user_grow(
         self, ada: dict[str, str], open_app: OpenApp, database: Database
     ) -> None:
@@ -339,6 +340,7 @@ class TestAttackers:
 
         assert guesses == [400] * 10 + [429] * 2
 
+    @pytest.mark.costly
     async def test_concurrent_guesses_in_several_processes_are_all_counted(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
     ) -> None:

@@ -57,6 +57,7 @@ async def test_a_fresh_database_is_ready_only_once_migrated(
     assert after is None
 
 
+@pytest.mark.costly
 async def test_any_number_of_processes_may_migrate_at_once(
     database_kind: str, new_database_url: Callable[[str], str]
 ) -> None:
@@ -70,6 +71,7 @@ async def test_any_number_of_processes_may_migrate_at_once(
     assert codes == [0, 0]
 
 
+@pytest.mark.costly
 async def test_an_interrupted_migration_on_sqlite_can_be_repeated(
     new_database_url: Callable[[str], str],
 ) -> None:

@@ -148,6 +148,7 @@ def collector() -> Iterator[Collector]:
         yield collector
 
 
+@pytest.mark.costly
 async def test_no_secret_leaves_a_trace(
     app: FastAPI,
     open_app: OpenApp,

@@ -119,6 +119,7 @@ def failed_starts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, s
     return [(code, (folder / f"{n}.stderr").read_text()) for n, code in enumerate(codes)]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("number", range(len(FAILED_STARTS)))
 def test_a_failed_start_is_explained_on_one_line(
     failed_starts: list[tuple[int, str]], number: int
@@ -132,6 +133,7 @@ def test_a_failed_start_is_explained_on_one_line(
     assert "hunter2" not in errors
 
 
+@pytest.mark.costly
 def test_a_wrong_passphrase_is_explained_on_one_line(served: Served) -> None:
     refused = run(served.home, AUTH_PORT=served.port, AUTH_PASSPHRASE="battery staple")
 

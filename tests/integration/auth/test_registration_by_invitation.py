@@ -72,6 +72,7 @@ class TestOrganisations:
         ada = await sign_up(client, "ada@example.com")
         return ada, await ada.create_organisation()
 
+    @pytest.mark.costly
     async def test_an_organisations_invitation_waits_until_an_administrator_invites_too(
         self,
         closed: FastAPI,

@@ -25,6 +25,7 @@ async def adjust(
     )
 
 
+@pytest.mark.costly
 async def test_prepaid_charges_return_to_the_balance(
     client: AsyncClient, admin: Headers, database: Database
 ) -> None:

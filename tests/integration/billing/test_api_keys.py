@@ -38,6 +38,7 @@ async def client(app: FastAPI, open_app: OpenApp, auth: RunningAuth) -> AsyncIte
         yield client
 
 
+@pytest.mark.costly
 async def test_a_key_reads_its_accounts_usage(client: AsyncClient, auth: RunningAuth) -> None:
     key = (await auth.new_key())["key"]
 
@@ -109,6 +110,7 @@ class TestRevocation:
 
         await eventually_async(lambda: self.refuses(client, headers))
 
+    @pytest.mark.costly
     async def test_during_an_overlap_both_keys_work_and_then_the_new_one(
         self, client: AsyncClient, auth: RunningAuth
     ) -> None:
@@ -127,6 +129,7 @@ class TestRevocation:
         await eventually_async(lambda: self.refuses(client, before))
         assert (await client.get("/usage", headers=after)).status_code == 200
 
+    @pytest.mark.costly
     async def test_disabling_a_user_ends_the_keys_and_enabling_brings_them_back(
         self, client: AsyncClient, auth: RunningAuth
     ) -> None:

@@ -88,6 +88,7 @@ async def answers(
 
 
 class TestReading:
+    @pytest.mark.costly
     async def test_every_answer_stays_the_same(
         self,
         client: AsyncClient,
@@ -107,6 +108,7 @@ class TestReading:
         assert await answers(client, ada, admin, october) == before
         assert await verify(database, archives) == []
 
+    @pytest.mark.costly
     async def test_every_answer_stays_the_same_while_events_are_deleted(
         self,
         client: AsyncClient,
@@ -148,6 +150,7 @@ class TestReading:
 
         assert during.json() == before.json()
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("damage", ["damaged", "missing"])
     async def test_a_file_that_is_not_what_was_written_is_named_and_never_read(
         self,
@@ -182,6 +185,7 @@ class TestReading:
         word = "is damaged" if damage == "damaged" else "is missing"
         assert f"archives: {PERIOD}, file 2: {word}" in await verify(database, archives)
 
+    @pytest.mark.costly
     async def test_an_account_without_archived_usage_needs_no_file(
         self,
         client: AsyncClient,
@@ -226,6 +230,7 @@ class TestReading:
 
 
 class TestBilling:
+    @pytest.mark.costly
     async def test_an_archived_event_that_comes_again_is_a_duplicate_as_before(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:
@@ -242,6 +247,7 @@ class TestBilling:
         assert await count(database, EventConflict) == 1
         assert await verify(database, archives) == []
 
+    @pytest.mark.costly
     async def test_a_new_event_of_an_archived_month_is_billed_in_the_open_one(
         self,
         client: AsyncClient,
@@ -266,6 +272,7 @@ class TestBilling:
             each | {"invoice": issued.number} if each["id"] == late["id"] else each for each in page
         ]
 
+    @pytest.mark.costly
     async def test_archived_events_are_taken_back_once(
         self,
         client: AsyncClient,
@@ -287,6 +294,7 @@ class TestBilling:
         assert [each.json()["events"] for each in answers[:2]] == [2, 1]
         assert await verify(database, archives) == []
 
+    @pytest.mark.costly
     async def test_a_recall_reaches_archived_events_and_closing_keeps_its_sums(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:

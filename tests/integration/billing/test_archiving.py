@@ -39,6 +39,7 @@ DECEMBER = datetime(2027, 1, 10, tzinfo=UTC)
 
 
 class TestKills:
+    @pytest.mark.costly
     async def test_a_run_that_is_killed_at_any_step_continues_when_repeated(
         self,
         client: AsyncClient,
@@ -63,6 +64,7 @@ class TestKills:
         folder = Path(archives.store.url) / "usage" / PERIOD
         assert len(list(folder.iterdir())) > again.files  # those of killed runs stay
 
+    @pytest.mark.costly
     async def test_of_two_archivers_at_once_one_records_its_files(
         self,
         database: Database,
@@ -169,6 +171,7 @@ class TestRefusals:
 
 
 class TestVerify:
+    @pytest.mark.costly
     async def test_any_changed_cell_of_what_is_recorded_is_found(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:
@@ -195,6 +198,7 @@ class TestVerify:
 
 
 class TestFailures:
+    @pytest.mark.costly
     async def test_a_full_disk_changes_nothing_and_is_reported(
         self,
         client: AsyncClient,
@@ -223,6 +227,7 @@ class TestFailures:
 
 
 class TestRetention:
+    @pytest.mark.costly
     async def test_months_are_archived_once_they_have_been_kept(
         self, app: FastAPI, database: Database, october: list[Json], archives: Archives
     ) -> None:

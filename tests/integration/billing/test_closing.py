@@ -315,6 +315,7 @@ class TestInvoice:
         assert invoice.total == "0"
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_any_changed_cell_of_an_invoice_is_found(database: Database) -> None:
     await store_profile(database)

@@ -40,6 +40,7 @@ def start(url: str, *arguments: str, **environment: str) -> subprocess.Popen[byt
     )
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_a_killed_run_continues_when_repeated(database: Database, database_url: str) -> None:
     await deliver(
@@ -66,6 +67,7 @@ async def has_invoices(database: Database) -> bool:
         return bool(await session.scalar(select(func.count()).select_from(Invoice)))
 
 
+@pytest.mark.costly
 async def test_a_killed_archiver_continues_when_repeated(
     database: Database, database_url: str, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_wrong_month_is_refused(arguments: list[str], code: int, tmp_path: Pat
     assert "Traceback" not in result.output
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_the_command_recalls_a_version_at_once(database: Database, database_url: str) -> None:
     await store_prepaid(database)

@@ -165,6 +165,7 @@ async def test_an_unknown_invoice_is_404_even_with_an_invalid_body_and_no_key(
     assert existing.json()["type"].endswith(":idempotency_key_missing")
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_any_changed_cell_is_found(
     client: AsyncClient, admin: Headers, database: Database, invoice: str

@@ -336,6 +336,7 @@ class TestBalance:
         assert (read.json()["account"], read.json()["balance"]) == (BOB, "25.000000001")
 
 
+@pytest.mark.costly
 async def test_a_balance_read_while_money_moves_is_consistent(prepaid: Database) -> None:
     async def move() -> None:
         for number in range(1, 60):

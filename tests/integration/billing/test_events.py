@@ -65,6 +65,7 @@ class TestAccepting:
         for outcome in ("accepted", "duplicate", "conflict", "rejected"):
             assert f'tollgate_billing_events_total{{outcome="{outcome}"}} 1.0' in text
 
+    @pytest.mark.costly
     async def test_ten_thousand_events_fit_in_one_batch(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:

@@ -283,6 +283,7 @@ async def peak_bytes(database: Database, account: str, file_format: ExportFormat
         tracemalloc.stop()
 
 
+@pytest.mark.costly
 async def test_memory_does_not_grow_with_the_rows(
     client: AsyncClient, service: Headers, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -341,6 +341,7 @@ async def _store_plans(database: Database) -> None:
             await store_plan(session, plan=plan, now=datetime.now(UTC))
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 def test_nothing_is_given_back_twice_and_nothing_is_lost(
     machine: type[RuleBasedStateMachine],

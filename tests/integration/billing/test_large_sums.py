@@ -202,6 +202,7 @@ class TestVerify:
         await take(database, [event(time=NOON, rows=3, sequence=9)])
         return database
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "columns",
         [

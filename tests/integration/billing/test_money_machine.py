@@ -384,6 +384,7 @@ def machine(
     loop.close()
 
 
+@pytest.mark.costly
 def test_nothing_is_overspent_and_nothing_is_lost(
     machine: type[RuleBasedStateMachine],
 ) -> None:

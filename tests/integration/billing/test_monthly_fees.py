@@ -265,6 +265,7 @@ class TestVerify:
         assert any("has been changed" in each for each in differences)
         assert await verify(database) == []
 
+    @pytest.mark.costly
     async def test_any_changed_day_or_amount_is_found(self, database: Database) -> None:
         team = await store_fee_plan(database)
         await subscribe(database, team, "2026-10-05T10:00:00")

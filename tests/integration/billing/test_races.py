@@ -71,6 +71,7 @@ async def assert_books_agree(database: Database) -> None:
 
 
 class TestAtOnce:
+    @pytest.mark.costly
     async def test_one_event_delivered_fifty_times_counts_once(self, database: Database) -> None:
         same = event(rows=3, sequence=1)
 

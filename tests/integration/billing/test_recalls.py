@@ -121,6 +121,7 @@ class TestManyEvents:
             await credit(database, 100, account=account)
         return database
 
+    @pytest.mark.costly
     async def test_they_are_read_from_where_the_last_step_was(
         self, books: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:

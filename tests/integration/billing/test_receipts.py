@@ -110,6 +110,7 @@ class TestList:
 
 
 class TestCsv:
+    @pytest.mark.costly
     async def test_all_receipts_are_streamed(
         self, client: AsyncClient, service: Headers, ada: Headers
     ) -> None:

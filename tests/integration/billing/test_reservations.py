@@ -172,6 +172,7 @@ class TestAtOnce:
         assert {status for status, _ in answers} == {"ok", "reserved_elsewhere"}
         assert await money(prepaid) == (2, 98)
 
+    @pytest.mark.costly
     async def test_concurrent_requests_events_and_top_ups_keep_the_balance(
         self, prepaid: Database
     ) -> None:

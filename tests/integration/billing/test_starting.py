@@ -209,6 +209,7 @@ def test_the_process_migrates_serves_and_stops(tmp_path: Path) -> None:
     assert code == 0
 
 
+@pytest.mark.costly
 def test_unknown_arguments_are_refused_with_one_line() -> None:
     done = run("nonsense")
 

@@ -255,6 +255,7 @@ class TestLeaving:
         assert await verify(database) == []
 
 
+@pytest.mark.costly
 async def test_any_changed_amount_is_found(database: Database, plan_id: str) -> None:
     await subscribe(database, plan_id, NOON)
     await use(database, 10, now=NOON + DAY)

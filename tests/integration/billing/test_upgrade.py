@@ -73,6 +73,7 @@ async def upgraded(
     await database.close()
 
 
+@pytest.mark.costly
 async def test_amounts_stored_before_can_grow_beyond_64_bits(
     upgraded: tuple[Database, VersionBefore, str],
 ) -> None:

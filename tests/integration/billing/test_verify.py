@@ -98,6 +98,7 @@ async def test_tampering_is_named(books: Database, statement: Any, named: list[s
     assert all(ADA in each or each.startswith(("journals", "ledger")) for each in differences)
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_any_changed_cell_of_the_ledger_is_found(books: Database) -> None:
     changes = [
@@ -111,6 +112,7 @@ async def test_any_changed_cell_of_the_ledger_is_found(books: Database) -> None:
     assert await verify(books) == []
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_any_changed_cell_of_a_breakdown_is_found(books: Database) -> None:
     tagged = event(time=NOON, rows=7)
@@ -162,6 +164,7 @@ async def test_a_tag_that_differs_everywhere_is_no_difference(
         assert any("tag:" in each for each in await verify(books))
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_sums_without_events_and_of_a_time_within_an_hour_are_found(books: Database) -> None:
     sums = {"account": ADA, "hour": NOON, "requests": 1, "rows": 1, "amount_low": 1}

@@ -72,6 +72,7 @@ async def names(database: Database, archives: Archives = NO_ARCHIVES) -> set[str
     return {each.partition(":")[0] for each in await verify(database, archives)}
 
 
+@pytest.mark.costly
 async def test_consistent_books_are_read_once(books: Database, archives: Archives) -> None:
     for archived in (False, True):
         if archived:
@@ -85,6 +86,7 @@ async def test_consistent_books_are_read_once(books: Database, archives: Archive
         assert len(groupings(noted)) == (0 if has_fingerprints else 2)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("column", FOUND_IN)
 async def test_a_changed_cell_of_an_event_is_named_where_it_matters(
     books: Database, column: str
@@ -145,6 +147,7 @@ async def test_an_event_that_is_not_late_is_not_moved_by_the_list(books: Databas
     assert await verify(books) == []
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("change", "named"),
     [

@@ -106,6 +106,7 @@ async def test_consistent_books_have_no_differences(books: Database) -> None:
     }
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_any_changed_cell_is_found(books: Database) -> None:
     """One test for all cells, because making the books takes longer than verifying them."""
@@ -133,6 +134,7 @@ def entries(kind: str) -> Any:
     return select(LedgerEntry.id).where(LedgerEntry.kind == kind)
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 @pytest.mark.parametrize("kind", ["credit_note", "invoice", "correction", "recall", "adjustment"])
 async def test_missing_entries_are_found(books: Database, kind: str) -> None:

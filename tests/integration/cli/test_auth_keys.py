@@ -31,6 +31,7 @@ def states() -> list[str]:
     return [key["state"] for key in json.loads(run("list", "--json").stdout)]
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("database_url")
 def test_keys_are_rotated_listed_and_retired() -> None:
     none = run("list")

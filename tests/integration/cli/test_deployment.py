@@ -108,6 +108,7 @@ class TestWait:
         assert (outcome["verdict"], outcome["withdrawn"]) == ("behind", True)
         assert outcome["served"] == {late: 1, "http://127.0.0.1:1": None}
 
+    @pytest.mark.costly
     def test_however_many_processes_are_named_the_end_of_its_log_has_the_outcome(
         self, run: Run
     ) -> None:

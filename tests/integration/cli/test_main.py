@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -27,6 +28,7 @@ def test_the_version_is_the_distributions() -> None:
     assert shown.stdout == f"{version('tollgate')}\n"
 
 
+@pytest.mark.costly
 def test_help_and_the_start_of_up_import_nothing_heavy() -> None:
     script = """
 import sys

@@ -139,6 +139,7 @@ def test_a_damaged_record_counts_as_none(home: Path) -> None:
     assert not is_prepared(home)
 
 
+@pytest.mark.costly
 def test_preparing_leaves_a_private_record(new_home: Callable[[], Path]) -> None:
     platform = Platform(new_home())
 

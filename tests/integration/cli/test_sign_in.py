@@ -112,6 +112,7 @@ def command(auth: RunningAuth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Command(auth, tmp_path / "tollgate" / "tokens.json", monkeypatch)
 
 
+@pytest.mark.costly
 async def test_a_person_signs_in_and_uses_a_token(command: Command, auth: RunningAuth) -> None:
     signed_in = await command.sign_in()
     printed = await command.run("token")

@@ -125,6 +125,7 @@ async def test_wrong_usage_is_exit_code_2_and_help_is_0(command: str) -> None:
     assert "--json" in help_.stdout
 
 
+@pytest.mark.costly
 def test_a_database_that_is_not_migrated_is_one_line(
     database_kind: str, new_database_url: Callable[[str], str]
 ) -> None:

@@ -89,6 +89,7 @@ class TestTls:
         with pytest.raises(Unavailable):
             await cipher(f"{server.new_database()}?ssl_ca={make_certificate(tmp_path)}")
 
+    @pytest.mark.costly
     async def test_a_server_without_tls_is_refused(self, certificate: Path) -> None:
         # MariaDB has the first option, MySQL the second; without it MySQL creates certificates.
         without_tls = ("--loose-skip-ssl", "--loose-auto-generate-certs=OFF")

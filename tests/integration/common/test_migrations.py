@@ -98,6 +98,7 @@ def test_readiness_knows_the_revisions_that_alembic_runs(history: str) -> None:
     assert list_revisions(HISTORIES[history]) == oldest_first
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("history", HISTORIES)
 def test_a_migration_killed_on_mysql_resumes_after_any_statement(
     history: str, new_database_url: Callable[[str], str]

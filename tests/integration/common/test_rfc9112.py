@@ -332,6 +332,7 @@ class TestEarlyResponse:
 
             assert connection.is_closed()
 
+    @pytest.mark.costly
     def test_the_amount_of_discarded_data_is_limited(self, port: int) -> None:
         sent = 0
         with Connection(port) as connection:

@@ -16,6 +16,7 @@ FORWARDED = (
 )
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("trusted", "client", "scheme"),
     [
@@ -36,6 +37,7 @@ def test_only_a_trusted_proxy_is_believed(
     assert (answer["client"], answer["scheme"]) == (client, scheme)
 
 
+@pytest.mark.costly
 def test_a_real_proxy_overrides_what_its_client_says(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -35,6 +35,7 @@ def database(running_billing: FastAPI) -> Database:
 
 
 class TestUsage:
+    @pytest.mark.costly
     async def test_a_month_without_calls_says_what_to_do_next(self, browser: AsyncClient) -> None:
         page = await visit(browser, "/usage")
 

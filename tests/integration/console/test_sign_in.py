@@ -141,6 +141,7 @@ class TestSignIn:
         assert page.status_code == 400
         assert SESSION not in browser.cookies
 
+    @pytest.mark.costly
     async def test_a_browser_at_another_name_of_the_console_is_sent_to_its_own(
         self, browser: AsyncClient
     ) -> None:

@@ -121,6 +121,7 @@ def failing_backup(server: ChartServer, folder: Path) -> subprocess.CompletedPro
 
 
 class TestUsers:
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("user", "statement"),
         [
@@ -148,6 +149,7 @@ class TestUsers:
 
 
 class TestRestoreDrill:
+    @pytest.mark.costly
     async def test_a_backup_restores_every_charge_after_the_loss_of_all_data(
         self, server: ChartServer, tmp_path: Path
     ) -> None:
@@ -260,6 +262,7 @@ class TestRendered:
         assert down < steps.index('$N create job --from=cronjob/tollgate-mysql-restore "$R"') < up
         assert up < upgrade  # --wait accepts zero of zero replicas
 
+    @pytest.mark.costly
     def test_data_is_durable_and_survives_the_release(self) -> None:
         rendered = render()
         spec = rendered.get("StatefulSet", "mysql")["spec"]

@@ -33,6 +33,7 @@ def refusal_of(server: ChartServer) -> str:
 
 
 class TestStart:
+    @pytest.mark.costly
     def test_an_interrupted_first_start_is_repaired_and_later_ones_keep_the_data(
         self, server: ChartServer
     ) -> None:

@@ -66,6 +66,7 @@ def test_a_path_is_found_by_its_beginning_and_its_parameters() -> None:
     assert not has_route("/accounts/{id}/plans", known)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "settings",
     [

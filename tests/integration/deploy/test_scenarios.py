@@ -112,6 +112,7 @@ def test_the_validator_is_strict() -> None:
         kubernetes_validate.validate(misspelt, "1.37", strict=True)
 
 
+@pytest.mark.costly
 def test_the_defaults_use_built_in_kinds_only() -> None:
     assert {o["kind"] for o in render(own_keys=True).objects} == BY_DEFAULT
 

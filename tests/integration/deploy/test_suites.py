@@ -12,6 +12,7 @@ PROGRAM = ROOT / ".tools" / "bin" / "helm-unittest"
 DEADLINE_S = 300
 
 
+@pytest.mark.costly
 def test_the_suites_pass() -> None:
     if not PROGRAM.exists():
         if os.environ.get("CI") == "true":

@@ -36,6 +36,7 @@ class TestOneRun:
         assert shared.github.calls_of(model) == 1
         assert len(shared.find_records("done", event)) == 1
 
+    @pytest.mark.costly
     def test_killed_with_its_server_between_the_claim_and_the_dispatch(
         self, cloud: Cloud, model: str
     ) -> None:

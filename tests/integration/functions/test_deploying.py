@@ -154,6 +154,7 @@ def test_sweeps_are_scheduled_as_events_of_the_same_function(
     assert f"ce-type={SWEEP}" in sent_headers.split(",")
 
 
+@pytest.mark.costly
 def test_the_function_handles_a_scheduled_sweep(cloud: Cloud) -> None:
     function = cloud.function()
     headers = {"Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "sweep"}

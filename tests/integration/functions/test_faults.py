@@ -117,6 +117,7 @@ def test_every_decision_is_logged_with_its_drop(
     assert names == ["part.csv", "notes.txt", "_SUCCESS", "_SUCCESS"]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("status", "fix"),
     [

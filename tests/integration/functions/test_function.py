@@ -159,6 +159,7 @@ class TestGitHubApp:
         assert not any(line in logged for line in app.key.splitlines())
 
 
+@pytest.mark.costly
 def test_a_secret_with_a_trailing_line_break_works(cloud: Cloud, model: str) -> None:
     function = cloud.function(PIPELINE_GITHUB_TOKEN=f"{cloud.github.token}\n")
 
@@ -185,6 +186,7 @@ def test_an_unexpected_error_is_retried_and_logged_without_its_message(
 
 
 class TestFolders:
+    @pytest.mark.costly
     @pytest.mark.parametrize("name", FUNCTIONS)
     def test_each_is_self_contained_and_pins_its_dependencies(
         self, bundles: Path, name: str
@@ -263,6 +265,7 @@ class TestFolders:
         assert message.count("\n") == 1
         assert "two words" not in message
 
+    @pytest.mark.costly
     def test_a_function_with_an_invalid_setting_does_not_start(self, bundles: Path) -> None:
         result = subprocess.run(
             [sys.executable, "-c", "import main"],
@@ -300,6 +303,7 @@ class TestAccessToken:
 
         assert next(answers, None) is None
 
+    @pytest.mark.costly
     def test_a_missing_token_requires_a_redelivery(self) -> None:
         with serving(lambda _: Response(404)) as url, pytest.raises(StorageError):
             MetadataToken(url.removeprefix("http://")).get()

@@ -110,6 +110,7 @@ def shape(call: list[str]) -> tuple[str, ...]:
     return (*call[:4], *sorted(word.partition("=")[0] for word in call if word.startswith("--")))
 
 
+@pytest.mark.costly
 def test_gcloud_knows_every_command_and_flag(page: Page, tmp_path: Path) -> None:
     commands = list({shape(call): call for call in page.of("gcloud")}.values())
 
@@ -119,6 +120,7 @@ def test_gcloud_knows_every_command_and_flag(page: Page, tmp_path: Path) -> None
     assert [each["error_message"] for each in linted if not each["success"]] == []
 
 
+@pytest.mark.costly
 def test_the_check_finds_an_unknown_flag(tmp_path: Path) -> None:
     [found] = lint([["gcloud", "storage", "buckets", "create", "gs://a", "--colour=red"]], tmp_path)
 

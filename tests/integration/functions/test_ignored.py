@@ -112,6 +112,7 @@ class TestObjectsThatEndNoDrop:
         assert shared.github.calls_of(model) == 0
 
 
+@pytest.mark.costly
 def test_an_object_older_than_the_limit_is_ignored(cloud: Cloud, model: str) -> None:
     function = cloud.function(PIPELINE_MAX_EVENT_AGE_SECONDS="0.2")
     event = cloud.put(f"{model}/_SUCCESS", b"")
@@ -123,6 +124,7 @@ def test_an_object_older_than_the_limit_is_ignored(cloud: Cloud, model: str) -> 
     assert cloud.github.requests == []
 
 
+@pytest.mark.costly
 def test_only_objects_under_the_prefix_count(cloud: Cloud, model: str) -> None:
     function = cloud.function(PIPELINE_STORE=f"gs://{cloud.bucket}/shop/data")
     inside = cloud.put(f"shop/data/{model}/part.csv")

@@ -264,6 +264,7 @@ class TestSweeps:
         assert both == ["part.csv"]
         assert function.post(a_sweep()) == 200
 
+    @pytest.mark.costly
     def test_the_next_sweep_retries_a_refused_dispatch(
         self, swept: Cloud, function: Function, model: str
     ) -> None:

@@ -76,6 +76,7 @@ def request(port: int, token: str) -> Connection:
 
 
 class TestDeadline:
+    @pytest.mark.costly
     @pytest.mark.parametrize("value", ["30", "0.5", "999999999.123456789"])
     async def test_a_request_that_begins_in_time_is_answered_and_billed(
         self,
@@ -134,6 +135,7 @@ class TestDeadline:
         event = after.headers["x-usage-event"]
         await eventually(lambda: neighbours.charged_to(account) == [event])
 
+    @pytest.mark.costly
     async def test_a_request_that_waits_for_a_thread_beyond_its_deadline_is_503_and_not_billed(
         self, slow: str, neighbours: Neighbours
     ) -> None:
@@ -161,6 +163,7 @@ class TestDeadline:
 
 
 class TestClosedConnections:
+    @pytest.mark.costly
     async def test_a_request_that_waits_is_dropped_and_not_billed_if_its_client_closes(
         self, slow: str, neighbours: Neighbours
     ) -> None:
@@ -183,6 +186,7 @@ class TestClosedConnections:
         assert dropped >= 3
         assert len(neighbours.charged_to(account)) == sent - dropped + 1
 
+    @pytest.mark.costly
     async def test_a_waiting_request_of_a_client_that_closed_its_own_side_gets_503(
         self, slow: str, neighbours: Neighbours
     ) -> None:
@@ -199,6 +203,7 @@ class TestClosedConnections:
 
         assert problems == ["urn:tollgate:problem:abandoned"]
 
+    @pytest.mark.costly
     async def test_a_client_that_only_closes_its_own_side_is_answered_if_no_request_waits(
         self, slow: str, neighbours: Neighbours
     ) -> None:

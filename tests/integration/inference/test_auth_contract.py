@@ -88,6 +88,7 @@ async def test_an_unknown_key_is_not_active(auth: Auth) -> None:
     assert await auth.client.introspect_key(new_api_key("live").encode()) is None
 
 
+@pytest.mark.costly
 async def test_a_revocation_is_listed_once(auth: Auth) -> None:
     before = await auth.client.list_revocations(after=0)
 

@@ -52,6 +52,7 @@ def started(trial: Trial, content: bytes, *, percent: float, factor: float = 1.0
 
 
 class TestShare:
+    @pytest.mark.costly
     async def test_the_canary_always_serves_and_bills_the_same_accounts(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
@@ -235,6 +236,7 @@ class TestJudgement:
 
         assert (answer.status_code, failed) == (422, 0)
 
+    @pytest.mark.costly
     async def test_a_slow_canary_is_stopped_and_rolled_back(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:
@@ -279,6 +281,7 @@ async def _counted(client: httpx.AsyncClient, name: str) -> bool:
 
 
 class TestManyProcesses:
+    @pytest.mark.costly
     async def test_three_processes_write_one_rollback(
         self, trial: Trial, settings: InferenceSettings, neighbours: Neighbours
     ) -> None:

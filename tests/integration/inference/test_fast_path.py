@@ -118,6 +118,7 @@ class TestWarmRequests:
         await eventually(lambda: number_charged(neighbours, account, 2))
 
 
+@pytest.mark.costly
 async def test_a_connection_is_closed_when_idle_but_not_while_it_is_used(
     settings: InferenceSettings, tmp_path: Path, authorization: str
 ) -> None:
@@ -203,6 +204,7 @@ class TestPipelines:
                 replies = [await client.read() for _ in range(3)]
                 assert [reply.status for reply in replies] == [200] * 3
 
+    @pytest.mark.costly
     async def test_to_a_client_that_does_not_read_wait_without_being_lost(
         self, served: Served, authorization: str, account: str, neighbours: Neighbours
     ) -> None:

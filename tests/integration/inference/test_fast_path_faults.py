@@ -200,6 +200,7 @@ class TestLimits:
 
 
 class TestOneConnection:
+    @pytest.mark.costly
     async def test_is_not_idle_while_a_request_behind_an_answered_one_is_in_progress(
         self, settings: InferenceSettings, tmp_path: Path, authorization: str
     ) -> None:

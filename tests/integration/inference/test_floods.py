@@ -239,6 +239,7 @@ class TestLargeBodies:
             few = await client.post(V1, json={"instances": rows[:100]})
         assert few.json()["predictions"] == answers[0][:100]
 
+    @pytest.mark.costly
     async def test_of_text_get_the_same_predictions_as_small_ones(
         self, server: Server, account: str
     ) -> None:
@@ -287,6 +288,7 @@ class TestUnfinishedBodies:
                     assert answer.status_code == 200
                 assert await metric(other, "tollgate_inference_requests_in_flight") == 0
 
+    @pytest.mark.costly
     async def test_of_one_account_use_no_more_memory_than_its_share(
         self, server: Server, account: str
     ) -> None:

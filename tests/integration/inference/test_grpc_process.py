@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from harness.programs import ROOT
 
 
@@ -33,6 +35,7 @@ def run(folder: Path, *arguments: str, installed: bool, **environment: str) -> t
     return result.returncode, result.stdout + result.stderr
 
 
+@pytest.mark.costly
 def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -47,6 +50,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.costly
 def test_without_the_package_one_line_reports_it(tmp_path: Path) -> None:
     code, output = run(
         tmp_path, "-m", "services.inference", installed=False, INFERENCE_GRPC_PORT="8012"
@@ -56,6 +60,7 @@ def test_without_the_package_one_line_reports_it(tmp_path: Path) -> None:
     assert output == "error: INFERENCE_GRPC_PORT: install tollgate[grpc] to serve gRPC\n"
 
 
+@pytest.mark.costly
 def test_without_a_port_the_package_is_not_needed(tmp_path: Path) -> None:
     code, output = run(tmp_path, "-c", "import services.inference.app", installed=False)
 

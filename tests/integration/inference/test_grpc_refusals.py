@@ -152,6 +152,7 @@ class TestRefusal:
 
         assert error.code() is Code.RESOURCE_EXHAUSTED
 
+    @pytest.mark.costly
     async def test_of_a_compressed_message(self, caller: GrpcClient) -> None:
         call: Any = caller.channel.unary_unary(PATH)
         bomb = Infer(model_name="numbers", raw_input_contents=[bytes(100_000_000)])

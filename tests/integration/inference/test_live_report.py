@@ -30,6 +30,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["models", "report", *words])
 
 
+@pytest.mark.costly
 async def test_a_report_shows_drift_predictions_and_live_accuracy(
     settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str], tmp_path: Path
 ) -> None:

@@ -197,6 +197,7 @@ class TestMemory:
 
         assert shelf.table.is_resident("numbers", first)
 
+    @pytest.mark.costly
     async def test_does_not_grow_with_swaps(self, shelf: Shelf) -> None:
         shelf.start(models_max_bytes=600_000)
         for number in range(30):

@@ -59,6 +59,7 @@ async def over_stdio(served: Served, key: str) -> AsyncIterator[Client]:
             yield client
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("connected", [over_http, over_stdio])
 async def test_the_official_client_lists_and_calls_the_models(
     served: Served, neighbours: Neighbours, account: str, key: str, connected: Any

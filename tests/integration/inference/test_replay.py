@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import orjson
+import pytest
 
 from services.inference.metering.billing_client import BillingClient
 from services.inference.metering.journal.dead_letters import FILE_NAME
@@ -150,6 +151,7 @@ async def test_dead_letters_written_during_a_replay_are_kept(
 
 
 class TestCommand:
+    @pytest.mark.costly
     async def test_it_prints_counts_and_fails_only_if_something_remains(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
@@ -165,6 +167,7 @@ class TestCommand:
         assert "1 dead letters" in refused.stdout
         assert "error: billing rejected the dead letters" in refused.stderr
 
+    @pytest.mark.costly
     async def test_it_fails_when_billing_is_away(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
@@ -177,6 +180,7 @@ class TestCommand:
         assert json.loads(result.stdout)["undelivered"] == 1
         assert "error: billing answered 503" in result.stderr
 
+    @pytest.mark.costly
     async def test_a_missing_folder_is_reported_in_one_line(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:

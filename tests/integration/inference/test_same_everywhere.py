@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import numpy as np
 import orjson
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ Rows = list[tuple[Any, ...]]
 
 
 class TestPrediction:
+    @pytest.mark.costly
     @EXAMPLES
     @given(rows=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=6))
     async def test_of_numbers_is_the_same_in_every_protocol_and_layout(
@@ -59,6 +61,7 @@ class TestPrediction:
         columns = {name: fp64(matrix[:, at : at + 1]) for at, name in enumerate("abc")}
         assert await grpc_typed(caller, "numbers", columns) == expected
 
+    @pytest.mark.costly
     @EXAMPLES
     @given(rows=st.lists(st.tuples(NUMBERS, TEXTS, st.booleans()), min_size=1, max_size=6))
     async def test_of_mixed_columns_is_the_same_in_every_protocol_and_layout(

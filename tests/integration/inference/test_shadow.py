@@ -87,6 +87,7 @@ class TestComparison:
 
 
 class TestBusy:
+    @pytest.mark.costly
     async def test_requests_are_dropped_and_counted_when_it_is_busy(self, trial: Trial) -> None:
         version = crafted.publish(trial, crafted.slow())
         trial.release_manager.shadow("price", version=version)

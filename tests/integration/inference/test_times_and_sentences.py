@@ -104,6 +104,7 @@ async def get(served: Served, path: str) -> Any:
     return json.loads(reply.body)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("model", MODELS)
 async def test_every_protocol_gets_the_same_predictions(
     served: Served, authorization: str, model: str

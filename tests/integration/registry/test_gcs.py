@@ -171,6 +171,7 @@ def service_account(token_url: str) -> dict[str, str]:
 
 
 class TestLargeFiles:
+    @pytest.mark.costly
     def test_a_file_of_many_pieces_is_written_once_and_read_completely(
         self, bucket_store: SignedStore
     ) -> None:
@@ -183,6 +184,7 @@ class TestLargeFiles:
         with pytest.raises(StoreError, match="already exists"):
             store.publish(manifest(FIRST), {"model.onnx": content[::-1]}, bucket_store.key)
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("versioning", [True, False])
     def test_a_file_overwritten_during_a_read_is_never_mixed(
         self, gcs: Emulator, bucket_url: str, tmp_path: Path, versioning: bool

@@ -155,6 +155,7 @@ class TestAFewBadCells:
 
 
 class TestWithALiveVersion:
+    @pytest.mark.costly
     def test_a_change_of_kind_is_named_before_all_other_changes(self, workshop: Workshop) -> None:
         header = (*cases.HEADER[:3], *(f"c{i}" for i in range(12)), "bought")
         rows = [[*row[:3], *"123456789012", row[3]] for row in cases.sales()]

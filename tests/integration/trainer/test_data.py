@@ -207,6 +207,7 @@ class TestColumns:
 
         assert labels.nbytes < 5000
 
+    @pytest.mark.costly
     def test_text_is_unchanged_across_blocks(self, tmp_path: Path) -> None:
         cells = [str(i * i % 250_007) if i % 7 else "" for i in range(450_000)]
 

@@ -161,6 +161,7 @@ def test_every_family_is_explained_exactly(family: Family, classes: list[Label] 
         assert explainer.answer(given)[np.arange(FEW), chosen] == pytest.approx(served, abs=1e-5)
 
 
+@pytest.mark.costly
 def test_other_models_are_sampled_by_column() -> None:
     signature = signature_of(None)
     context = TrainingContext(signature=signature, seed=1, jobs=1, balanced=False)

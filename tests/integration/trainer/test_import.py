@@ -136,6 +136,7 @@ def test_an_mlflow_folder_names_the_columns_of_a_model_without_names(
     }
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     ("model", "refused"), [(LinearRegression(), "'size', 'age', 'noise'"), (DummyRegressor(), "")]
 )
@@ -342,6 +343,7 @@ class TestBadModel:
         with pytest.raises(TrainerError, match="differ from the data's: 'no', 'yes', but 0, 1"):
             bring(workshop, path, trust_pickle=True)
 
+    @pytest.mark.costly
     def test_that_predicts_nan_is_refused(self, live: Workshop, tmp_path: Path) -> None:
         model = _fitted(LinearRegression(), *NUMBERS, labels=finished_models.data()["price"])
         model.coef_[:] = np.nan

@@ -275,6 +275,7 @@ class TestModels:
         assert outcome.serving == "onnx"
         return float(outcome.metrics["candidate"]["accuracy"])
 
+    @pytest.mark.costly
     def test_of_weekdays_need_dates(self, workshop: Workshop) -> None:
         chance = random.Random(2)
         rows = []
@@ -289,6 +290,7 @@ class TestModels:
         assert as_dates > 0.97
         assert as_dates > as_text + 0.1
 
+    @pytest.mark.costly
     def test_of_words_need_sentences(self, workshop: Workshop) -> None:
         chance = random.Random(3)
         rows = []
@@ -303,6 +305,7 @@ class TestModels:
         assert as_sentences > 0.97
         assert as_sentences > as_text + 0.3
 
+    @pytest.mark.costly
     def test_answer_requests_as_in_training(self, workshop: Workshop) -> None:
         """Every kind of column, decoded as inference does and run as it is served."""
         chance = random.Random(4)
@@ -338,6 +341,7 @@ class TestModels:
         kinds = {each.name: each.edges is not None for each in manifest.statistics.columns}
         assert kinds == {"at": False, "review": True, "town": False, "sold": False, "n": True}
 
+    @pytest.mark.costly
     def test_encode_rare_categories_by_the_target(self, workshop: Workshop) -> None:
         chance = random.Random(5)
         effects = [chance.uniform(-10, 10) for _ in range(200)]

@@ -80,6 +80,7 @@ class TestChanges:
         assert changes(classes=[0, 1]) == ["the target was text and is number"]
         assert changes() == []
 
+    @pytest.mark.costly
     def test_of_classes_need_a_flag_and_are_noted(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.text))
         workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")
@@ -99,6 +100,7 @@ class TestChanges:
             check_fits_beside(other.model_copy(update={"gate": "passed"}), live)
         assert refusal.value.reason == "classes"
 
+    @pytest.mark.costly
     def test_from_numbers_to_booleans_are_refused_for_a_canary(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.boolean))
         workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")

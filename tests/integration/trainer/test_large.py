@@ -10,6 +10,7 @@ from tests.integration.trainer.conftest import Workshop
 ROWS = 50_000
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("target", ["classes", "value"])
 def test_many_rows_of_mixed_columns_are_learned(workshop: Workshop, target: str) -> None:
     chance = np.random.default_rng(0)

@@ -142,6 +142,7 @@ class TestBadData:
         assert result.exit_code == 1
         assert line.startswith("error: unexpected ZeroDivisionError: of two lines (test_output")
 
+    @pytest.mark.costly
     def test_too_large_to_fit_names_the_largest_number(self, shop: Workshop) -> None:
         rows = cases.with_column(cases.sales(), 0, lambda cell: "3e38")
         shop.put("m", cases.write(rows, change={(0, "price"): "1"}))
@@ -155,6 +156,7 @@ class TestBadData:
 
 
 class TestGoodData:
+    @pytest.mark.costly
     def test_is_described_on_the_terminal_in_json_and_in_the_report(self, shop: Workshop) -> None:
         changed = {(row, "bought"): "" for row in range(0, 80, 7)}
         shop.put("m", cases.write(cases.sales(), change=changed))
@@ -179,6 +181,7 @@ class TestGoodData:
         assert "Dropped 12 rows without a value in the target &#39;bought&#39;" in page
         assert manifest.metrics["rows_without_target"] == 12
 
+    @pytest.mark.costly
     def test_excludes_index_groups_and_ignored_columns(self, shop: Workshop) -> None:
         more = {"__index_level_0__": list(range(80)), "id": ["x"] * 80, "house": list(range(80))}
         shop.put("m", parquet(table_of(cases.sales(), **more)), name="a.parquet")
@@ -197,6 +200,7 @@ class TestGoodData:
             "bought (the target), house (the group)." in outcome["notes"]
         )
 
+    @pytest.mark.costly
     def test_with_many_categories_notes_how_they_are_used(self, shop: Workshop) -> None:
         names = [f"town {i // 2}" for i in range(300)]
         rows = [[*row[:2], name, row[3]] for row, name in zip(cases.sales(300), names, strict=True)]
@@ -221,6 +225,7 @@ class TestGoodData:
         assert "Rows without a time count as older than all others (1)." in notes
         assert "colour (the time; it only decides which rows are held out)" in notes
 
+    @pytest.mark.costly
     def test_with_an_empty_column_notes_it(self, shop: Workshop) -> None:
         shop.put("m", cases.write(cases.with_column(cases.sales(), 1, lambda cell: "NA")))
 

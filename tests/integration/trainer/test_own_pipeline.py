@@ -146,6 +146,7 @@ def is_untouched(shop: Workshop) -> bool:
 
 
 class TestGoodCode:
+    @pytest.mark.costly
     def test_becomes_an_onnx_version_with_the_file_as_an_artefact(
         self, shop: Workshop, code: Path
     ) -> None:
@@ -166,6 +167,7 @@ class TestGoodCode:
         }
         assert shop.store.read_file(manifest, "pipeline.py") == code.read_bytes()
 
+    @pytest.mark.costly
     def test_competes_with_the_built_in_candidates(self, shop: Workshop, code: Path) -> None:
         code.write_text(GOOD)
 
@@ -174,6 +176,7 @@ class TestGoodCode:
         names = {name.partition(" ")[0] for name in shop.manifest(outcome).metrics["candidates"]}
         assert names == {"pipeline", "linear"}
 
+    @pytest.mark.costly
     def test_is_served_from_a_pickle_that_contains_its_classes(
         self, shop: Workshop, code: Path
     ) -> None:
@@ -193,6 +196,7 @@ class TestGoodCode:
         code.unlink()
         assert load_pickled(content, manifest).run(row, probabilities=True).predictions == ["big"]
 
+    @pytest.mark.costly
     def test_has_the_commit_that_last_changed_it(self, shop: Workshop, code: Path) -> None:
         code.write_text(GOOD)
         git = ["git", "-C", str(code.parent), "-c", "user.name=a", "-c", "user.email=a@b"]
@@ -239,6 +243,7 @@ class TestBadCode:
         )
         assert is_untouched(shop)
 
+    @pytest.mark.costly
     def test_of_a_data_store_is_never_executed(self, shop: Workshop) -> None:
         mark = shop.home / "executed"
         shop.put("m", f"open({str(mark)!r}, 'w')\n", name="pipeline.py")

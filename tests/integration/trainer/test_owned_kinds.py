@@ -120,6 +120,7 @@ def dump(path: Path, model: Any) -> Path:
     return path
 
 
+@pytest.mark.costly
 def test_code_of_the_owners_gets_timestamps_and_whole_sentences(
     shop: Workshop, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_code_of_the_owners_competes_where_candidates_take_words(
     assert (outcome.gate, outcome.serving) == ("passed", "onnx"), outcome.reasons
 
 
+@pytest.mark.costly
 def test_whole_sentences_go_into_the_onnx_form_of_the_owners_code(
     shop: Workshop, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_whole_sentences_go_into_the_onnx_form_of_the_owners_code(
     assert predict(load(shop, outcome), [row[1:] for row in ROWS]) == ["yes", "yes", "no", "no"]
 
 
+@pytest.mark.costly
 def test_a_finished_pipeline_gets_timestamps_and_whole_sentences(
     shop: Workshop, tmp_path: Path
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_finished_pipeline_gets_timestamps_and_whole_sentences(
     assert predict(load(shop, outcome), ROWS) == ANSWERS
 
 
+@pytest.mark.costly
 def test_a_model_without_data_is_explained_by_sampling_from_its_warm_up_rows(
     workshop: Workshop, tmp_path: Path
 ) -> None:

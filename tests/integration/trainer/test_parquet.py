@@ -113,6 +113,7 @@ class TestParts:
         with pytest.raises(DataError, match=r"part\.csv: its header differs from that of 0"):
             read(tmp_path, numbers, csv="b\n1\n")
 
+    @pytest.mark.costly
     def test_without_columns_are_skipped_if_they_have_no_rows_either(
         self, workshop: Workshop
     ) -> None:
@@ -151,6 +152,7 @@ class TestParts:
             workshop.train("m", target="y")
 
 
+@pytest.mark.costly
 def test_the_same_rows_make_the_same_model_in_either_format(workshop: Workshop) -> None:
     rows = samples.rows(samples.value)
     workshop.put_rows("m", samples.HEADER, rows)

@@ -58,6 +58,7 @@ def only(shop: Workshop) -> Manifest:
 
 
 class TestStatistics:
+    @pytest.mark.costly
     def test_describe_every_column(self, shop: Workshop) -> None:
         found = only(shop).statistics
 
@@ -74,6 +75,7 @@ class TestStatistics:
             assert sum(column.shares) == pytest.approx(1, abs=1e-4)
         assert (found.target.count, found.predictions.count) == (200, 50)
 
+    @pytest.mark.costly
     def test_keep_the_manifest_small_with_many_columns(self, workshop: Workshop) -> None:
         chance = np.random.default_rng(0)
         numbers = chance.normal(size=(60, 900)).round(2)
@@ -99,6 +101,7 @@ class TestStatistics:
 
 
 class TestSignature:
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("header", "change", "message"),
         [
@@ -130,6 +133,7 @@ class TestSignature:
         assert shop.store.list_releases("m") == [1]
         assert shop.train("m", allow_signature_change=True).gate is not None
 
+    @pytest.mark.costly
     def test_keeps_the_kinds_of_empty_columns(self, shop: Workshop) -> None:
         rows = [(size, "", "", "", y) for size, _, _, _, y in samples.rows(samples.text)]
         shop.put_rows("m", samples.HEADER, rows)
@@ -166,6 +170,7 @@ def failed(
 
 
 class TestGate:
+    @pytest.mark.costly
     def test_shows_why_it_failed(self, failed_once: tuple[Workshop, Result]) -> None:
         _, result = failed_once
 
@@ -177,6 +182,7 @@ class TestGate:
         assert "baseline" in result.stderr
         assert "balanced_accuracy" in result.stderr
 
+    @pytest.mark.costly
     def test_may_be_forced_for_a_reason_that_is_kept(self, shop: Workshop) -> None:
         spoil(shop)
 
@@ -209,6 +215,7 @@ class TestRepeat:
         assert shop.store.list_versions("m") == versions
         assert shop.store.list_releases("m") == [1]
 
+    @pytest.mark.costly
     def test_of_a_released_run_reports_its_release_and_exits_0(self, shop: Workshop) -> None:
         first = run("m", "--release", "--once", "drop-1")
         again = run("m", "--release", "--once", "drop-1")
@@ -229,6 +236,7 @@ class TestRepeat:
 
 
 class TestPinned:
+    @pytest.mark.costly
     def test_a_training_run_publishes_but_reports_that_it_did_not_release(
         self, shop: Workshop
     ) -> None:
@@ -267,6 +275,7 @@ def pickled(
 
 
 class TestServing:
+    @pytest.mark.costly
     def test_a_version_without_onnx_is_released_only_if_inference_serves_pickles(
         self, pickled: tuple[Workshop, Outcome], monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -284,6 +293,7 @@ class TestServing:
         assert (first.release, first.is_failure) == (2, False)
         assert seeing.metrics["live"]["log_loss"] == seeing.metrics["candidate"]["log_loss"]
 
+    @pytest.mark.costly
     def test_a_version_that_inference_refuses_exits_1_and_is_listed_as_refused(
         self, shop: Workshop
     ) -> None:
@@ -322,6 +332,7 @@ class TestServing:
         assert shop.store.list_releases("m") == [1]
         assert shop.store.list_pins("m") == []
 
+    @pytest.mark.costly
     def test_a_candidate_with_an_onnx_form_is_preferred(self, shop: Workshop) -> None:
         shop.put("m", '{"estimators": ["categorical_boosting", "linear"]}', name="dataset.json")
 
@@ -331,6 +342,7 @@ class TestServing:
 
 
 class TestReport:
+    @pytest.mark.costly
     def test_shows_the_changes_since_the_live_version(self, shop: Workshop) -> None:
         rows = [
             (*row[:-1], "giant" if i % 9 == 0 else row[-1])
@@ -350,6 +362,7 @@ class TestDatasetConfig:
     def test_the_card_is_part_of_the_signed_manifest(self, shop: Workshop) -> None:
         assert only(shop).card == Card.model_validate(CARD)
 
+    @pytest.mark.costly
     def test_a_misspelled_field_is_an_error_and_an_unknown_one_a_warning(
         self, shop: Workshop
     ) -> None:
@@ -360,6 +373,7 @@ class TestDatasetConfig:
         shop.put("m", '{"owner": "ada", "estimators": ["linear"]}', name="dataset.json")
         assert shop.train("m").warnings == ["dataset.json: unknown field 'owner'."]
 
+    @pytest.mark.costly
     def test_balanced_classes_have_equal_weight(self, workshop: Workshop) -> None:
         chance = np.random.default_rng(0)
         rows = [(round(x, 3), int(x + chance.normal() > 2.2)) for x in chance.normal(size=600)]
@@ -372,6 +386,7 @@ class TestDatasetConfig:
 
         assert recalls['"balanced"'] > recalls["null"] + 0.03
 
+    @pytest.mark.costly
     def test_ignored_columns_are_not_features(self, shop: Workshop) -> None:
         shop.put("m", '{"ignore": ["sold", "void"], "estimators": ["linear"]}', "dataset.json")
 

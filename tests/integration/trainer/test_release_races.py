@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cli.die_with_parent import die_with_parent
 from harness.stores import FIRST, SECOND, THIRD, SignedStore, new_signed_store
 from registry.records import Release
@@ -16,6 +18,7 @@ WRITERS = 3
 TURNS = 8
 
 
+@pytest.mark.costly
 def test_every_number_has_one_writer_and_every_record_follows_the_one_before(
     tmp_path: Path, store_url: str
 ) -> None:

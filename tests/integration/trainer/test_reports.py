@@ -2,6 +2,8 @@
 
 import warnings
 
+import pytest
+
 from tests.integration.trainer import samples
 from tests.integration.trainer.conftest import Workshop
 
@@ -9,6 +11,7 @@ NAUGHTY = "<script>alert('$x$')</script>"
 
 
 class TestReport:
+    @pytest.mark.costly
     def test_escapes_names_and_refers_to_no_other_host(self, workshop: Workshop) -> None:
         rows = [
             (size, colour, NAUGHTY if y == "big" else "ok")

@@ -80,6 +80,7 @@ def run(workshop: Workshop, manifest: Manifest, rows: list[list[Any]]) -> list[A
 
 
 class TestVersion:
+    @pytest.mark.costly
     def test_the_signature_has_kinds_and_classes(self, trained: tuple[Workshop, Manifest]) -> None:
         _, manifest = trained
         kinds = [column.kind for column in manifest.signature.columns]
@@ -145,6 +146,7 @@ class TestNumbersOnly:
         assert labels[:2].tolist() == [1, 3]
         assert probabilities.shape == (3, 3)
 
+    @pytest.mark.costly
     def test_the_same_data_and_seed_make_the_same_model(
         self, shop: Workshop, tmp_path: Path
     ) -> None:
@@ -175,12 +177,14 @@ class TestGate:
         """Copies a state folder in which `m` is live."""
         return trained_once.copy(tmp_path / "copy")
 
+    @pytest.mark.costly
     def test_a_candidate_as_good_as_the_live_version_passes(self, released: Workshop) -> None:
         outcome = released.train("m", release=True)
 
         assert (outcome.gate, outcome.release) == ("passed", 2)
         assert outcome.metrics["live"]["log_loss"] == outcome.metrics["candidate"]["log_loss"]
 
+    @pytest.mark.costly
     def test_a_useless_candidate_is_published_but_not_released(self, released: Workshop) -> None:
         labels = [row[-1] for row in samples.rows(samples.text, seed=2)]
         noise = [(*row[:-1], y) for row, y in zip(samples.rows(samples.text), labels, strict=True)]
@@ -193,6 +197,7 @@ class TestGate:
         assert released.manifest(outcome).gate == "failed"
         assert released.store.list_releases("m") == [1]
 
+    @pytest.mark.costly
     def test_a_live_version_with_other_columns_is_still_compared(self, released: Workshop) -> None:
         rows = [("x", *row) for row in samples.rows(samples.text)]
         released.put_rows("m", ["extra", *samples.HEADER], rows)
@@ -203,6 +208,7 @@ class TestGate:
         assert outcome.metrics["live"]["note"] is None
         assert outcome.metrics["live"]["accuracy"] > 0.5
 
+    @pytest.mark.costly
     def test_a_corrupted_live_model_does_not_block_a_new_version(self, released: Workshop) -> None:
         [file] = released.home.glob("models/m/versions/*/model.onnx")
         file.write_bytes(b"x")
@@ -214,6 +220,7 @@ class TestGate:
 
 
 class TestDatasetConfig:
+    @pytest.mark.costly
     def test_a_task_and_metric_may_be_configured(self, workshop: Workshop) -> None:
         workshop.put_rows("m", samples.HEADER, samples.rows(samples.integer))
         workshop.configure("m", target="y", task="regression", metric="mae", owner="ada")
@@ -223,6 +230,7 @@ class TestDatasetConfig:
         assert manifest.signature.task == "regression"
         assert manifest.metrics["metric"] == "mae"
 
+    @pytest.mark.costly
     def test_parts_are_combined(self, workshop: Workshop) -> None:
         rows = samples.rows(samples.text)
         workshop.put_rows("m", samples.HEADER, rows[:60])
@@ -236,6 +244,7 @@ class TestDatasetConfig:
         assert [part.name for part in manifest.data] == ["earlier.csv", "part.csv"]
         assert sum(manifest.metrics["rows"].values()) == 200
 
+    @pytest.mark.costly
     def test_a_class_of_one_row_is_known_to_the_model(self, workshop: Workshop) -> None:
         rows = [*samples.rows(samples.text), (1, "true", "red", "", "unique")]
         workshop.put_rows("m", samples.HEADER, rows)

@@ -39,6 +39,7 @@ def decode(sent: list[Any], rules: ValueRules | None, kind: Any = "text") -> lis
 
 
 class TestTrainingAndServing:
+    @pytest.mark.costly
     def test_clean_every_character_alike(self) -> None:
         characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
         texts = [f"{character}x{character}" for character in characters]
@@ -104,6 +105,7 @@ class TestRequests:
     def test_of_a_version_without_rules_are_unchanged(self) -> None:
         assert decode(["NA", " x ", None, ""], None) == ["NA", " x ", "", ""]
 
+    @pytest.mark.costly
     def test_of_a_trained_version_treat_placeholders_as_null(self, workshop: Workshop) -> None:
         chance = random.Random(3)
         worth = {"Ex": 300, "Gd": 200, "TA": 100, "NA": 0}
@@ -126,6 +128,7 @@ class TestRequests:
 
 
 class TestManifests:
+    @pytest.mark.costly
     def test_of_older_versions_load_without_rules(self, workshop: Workshop) -> None:
         workshop.put("m", cases.write(cases.sales()))
         workshop.put("m", '{"estimators": ["linear"]}', name="dataset.json")

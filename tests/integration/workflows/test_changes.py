@@ -132,6 +132,7 @@ class TestOnlyAfterCi:
 
 
 class TestImages:
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "path",
         [
@@ -173,6 +174,7 @@ class TestImages:
         assert outcomes["Compare with what is deployed"] == "success"
         assert outcomes["Build and push"] == outcomes["Roll out"] == outcomes["Test"] == "skipped"
 
+    @pytest.mark.costly
     def test_a_change_whose_own_deployment_failed_is_rolled_out_with_the_next(
         self, repository: Repository
     ) -> None:
@@ -190,6 +192,7 @@ class TestImages:
 
         assert repository.passed("deploy.yml")["Roll out"] == "skipped"
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("deployed", ["", "latest", "f" * 40])
     def test_they_are_rolled_out_if_the_deployed_commit_is_unknown(
         self, repository: Repository, deployed: str
@@ -207,6 +210,7 @@ class TestImages:
 
 
 class TestModels:
+    @pytest.mark.costly
     def test_a_change_of_a_models_code_trains_that_model(self, repository: Repository) -> None:
         before = repository.commit("README.md", "trainer/pipeline.py")
         repository.runner.folders("beer", "wine")
@@ -221,6 +225,7 @@ class TestModels:
         assert call[3:5] == ["--pipeline", "models/wine/pipeline.py"]
         assert call[5:7] == ["--once", f"code/wine/{changed}"]
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("path", ["trainer/pipeline.py", "requirements/trainer.txt"])
     def test_a_change_of_the_trainer_trains_every_model(
         self, repository: Repository, path: str
@@ -248,6 +253,7 @@ class TestModels:
         assert repository.trainings() == []
         assert [name for name, _, _ in repository.runner.ran] == ["models"]
 
+    @pytest.mark.costly
     def test_a_change_whose_own_ci_failed_is_trained_after_the_next(
         self, repository: Repository
     ) -> None:
@@ -272,6 +278,7 @@ class TestModels:
 
         assert repository.trainings() == []
 
+    @pytest.mark.costly
     def test_a_version_from_an_unknown_commit_is_retrained(self, repository: Repository) -> None:
         repository.commit("trainer/pipeline.py")
         repository.runner.folders("wine")
@@ -283,6 +290,7 @@ class TestModels:
 
 
 class TestManualRuns:
+    @pytest.mark.costly
     def test_all_models_are_trained_in_separate_jobs(self, repository: Repository) -> None:
         repository.runner.folders("beer", "wine")
 

@@ -63,6 +63,7 @@ async def poll(weather: App, client: AsyncClient, device_code: str) -> httpx.Res
 
 
 class TestExchanges:
+    @pytest.mark.costly
     @pytest.mark.parametrize("kind", ["code", "device"])
     async def test_a_new_password_during_an_exchange_ends_what_it_issues(
         self,

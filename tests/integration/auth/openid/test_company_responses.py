@@ -29,6 +29,7 @@ async def weather(weather: App, open_app: OpenApp, company: Company) -> AsyncIte
 
 @pytest.mark.any_database
 class TestTrust:
+    @pytest.mark.costly
     async def test_an_id_token_with_a_wrong_claim_signs_nobody_in(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -42,6 +43,7 @@ class TestTrust:
         assert await count(database, ProviderIdentity) == 0
         await wait_for_audit(database, "provider_failed")
 
+    @pytest.mark.costly
     async def test_a_key_of_another_provider_is_refused(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -109,6 +111,7 @@ class TestTrust:
         assert answer.status_code == 503
         assert "/token" not in company.calls
 
+    @pytest.mark.costly
     async def test_a_provider_that_is_away_is_a_page(
         self, weather: App, open_app: OpenApp, company: Company
     ) -> None:
@@ -124,6 +127,7 @@ class TestTrust:
 
 @pytest.mark.any_database
 class TestState:
+    @pytest.mark.costly
     async def test_a_response_that_another_browser_began_is_refused(
         self, weather: App, database: Database, company: Company
     ) -> None:

@@ -31,6 +31,7 @@ async def weather(weather: App, open_app: OpenApp, company: Company) -> AsyncIte
 
 
 class TestLinking:
+    @pytest.mark.costly
     async def test_a_new_person_gets_a_user(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -150,6 +151,7 @@ class TestLinking:
 
         assert answer.status_code == 403
 
+    @pytest.mark.costly
     async def test_by_invitation_nobody_new_gets_in(
         self, weather: App, company: Company, open_app: OpenApp, database: Database
     ) -> None:

@@ -285,6 +285,7 @@ async def test_a_machine_client_cannot_start_a_device(client: AsyncClient, as_ad
     assert_refused(answer, "unauthorized_client")
 
 
+@pytest.mark.costly
 async def test_one_address_cannot_start_any_number(
     command: App, client: AsyncClient, app: FastAPI
 ) -> None:

@@ -127,6 +127,7 @@ class TestOthersStay:
         assert (await ada.members(organisation))["invitations"] == []
 
 
+@pytest.mark.costly
 async def test_no_invitation_outlives_a_demotion_at_the_same_time(
     ada: Person, grace: Person, organisation: str, database: Database
 ) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 
+import pytest
+
 from services.auth.keys import LoadedKey
 from services.auth.signing.schedule import PUBLISHED_BEFORE
 from services.auth.signing.service import rotate
@@ -18,6 +20,7 @@ from tests.integration.auth.signing.replicas import (
 
 
 class TestGivenKeys:
+    @pytest.mark.costly
     async def test_the_last_one_signs_at_once_in_an_empty_database(
         self, database: Database, clock: Clock, unused: Iterator[LoadedKey]
     ) -> None:

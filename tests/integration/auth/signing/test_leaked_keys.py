@@ -23,6 +23,7 @@ from tests.integration.auth.signing.replicas import (
 
 
 class TestLeakedKey:
+    @pytest.mark.costly
     async def test_it_is_retired_at_once_and_every_token_of_it_is_refused(
         self, database: Database, clock: Clock
     ) -> None:

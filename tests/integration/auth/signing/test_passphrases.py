@@ -19,6 +19,7 @@ from tests.integration.auth.signing.replicas import (
 
 
 class TestPassphrase:
+    @pytest.mark.costly
     async def test_keys_are_encrypted_at_rest(self, database: Database, clock: Clock) -> None:
         replica = Replica(database, clock, vault=Vault(("a passphrase",)))
         await replica.keeper.refresh()
@@ -35,6 +36,7 @@ class TestPassphrase:
             with pytest.raises(WrongPassphrase):
                 await Replica(database, clock, vault=Vault(wrong)).keeper.refresh()
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("before", "after"),
         [

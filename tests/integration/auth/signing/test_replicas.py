@@ -12,6 +12,7 @@ from services.common.errors import Unavailable
 from tests.integration.auth.conftest import OpenApp, SignIn, browse
 
 
+@pytest.mark.costly
 async def test_a_replica_without_a_database_is_not_ready_until_it_has_one(
     open_app: OpenApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:

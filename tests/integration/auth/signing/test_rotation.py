@@ -32,6 +32,7 @@ from tests.integration.auth.signing.replicas import (
 
 
 class TestRotation:
+    @pytest.mark.costly
     async def test_no_verifier_ever_refuses_a_token(self, database: Database, clock: Clock) -> None:
         replicas = [Replica(database, clock) for _ in range(2)]
         for replica in replicas:
@@ -88,6 +89,7 @@ class TestRotation:
         assert just_before == before
         assert after == {done.new.id}
 
+    @pytest.mark.costly
     async def test_by_age_exactly_one_replica_rotates(
         self, database: Database, clock: Clock
     ) -> None:

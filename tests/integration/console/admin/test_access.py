@@ -64,6 +64,7 @@ async def pages(
 
 
 class TestOthers:
+    @pytest.mark.costly
     async def test_those_who_are_no_administrators_get_a_plain_page(
         self, world: World, browser: AsyncClient
     ) -> None:
@@ -95,6 +96,7 @@ class TestOthers:
         assert 'href="/admin"' in own.text
         assert 'href="/admin"' not in others.text
 
+    @pytest.mark.costly
     async def test_no_form_is_accepted_without_the_sessions_token(
         self, world: World, administrator: AsyncClient
     ) -> None:
@@ -109,6 +111,7 @@ class TestOthers:
             assert answer.status_code == 415, path
 
 
+@pytest.mark.costly
 async def test_every_page_is_light_has_one_heading_and_no_markup_of_others(
     administrator: AsyncClient, pages: list[str]
 ) -> None:
@@ -123,6 +126,7 @@ async def test_every_page_is_light_has_one_heading_and_no_markup_of_others(
         assert len(ids) == len(set(ids)), path
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("name", ["auth", "inference", "billing"])
 async def test_while_an_api_is_away_each_page_says_so_and_shows_the_rest(
     world: World, administrator: AsyncClient, pages: list[str], name: str

@@ -133,6 +133,7 @@ class TestNotes:
         assert problem in text_of(answer)
         assert 'aria-describedby="f-text-error"' in answer.text
 
+    @pytest.mark.costly
     async def test_an_account_that_auth_does_not_know_cannot_have_notes(
         self, administrator: AsyncClient
     ) -> None:
@@ -147,6 +148,7 @@ class TestNotes:
 
 
 class TestCredit:
+    @pytest.mark.costly
     async def test_a_form_that_is_sent_twice_adds_the_credit_once(
         self, administrator: AsyncClient, buyer: str
     ) -> None:
@@ -190,6 +192,7 @@ class TestCredit:
         assert kept["reason"] == (CREDIT | changes)["reason"]
         assert 'data-testid="balance">$0.00<' in answer.text
 
+    @pytest.mark.costly
     async def test_a_form_whose_answer_was_lost_can_be_sent_again(
         self, world: World, administrator: AsyncClient, buyer: str, losing_answers: None
     ) -> None:
@@ -242,6 +245,7 @@ class TestPlan:
 
 
 class TestAccess:
+    @pytest.mark.costly
     async def test_a_user_is_disabled_and_enabled_again(
         self, administrator: AsyncClient, buyer: str
     ) -> None:

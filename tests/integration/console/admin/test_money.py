@@ -177,6 +177,7 @@ class TestMonths:
             page = await visit(administrator, f"/admin/invoices?period={MONTHS[7].id}")
             assert f'name="period" value="{MONTHS[7].id}"' in page.text
 
+    @pytest.mark.costly
     async def test_an_invoice_is_given_back_once_and_no_more_than_it_has(
         self, administrator: AsyncClient, database: Database, buyer: str
     ) -> None:

@@ -70,6 +70,7 @@ async def test_an_invoices_number_leads_to_the_invoice(
     assert await search(administrator, found[2].lower()) == found[1]
 
 
+@pytest.mark.costly
 async def test_an_e_mail_or_a_part_of_it_leads_to_its_account(
     administrator: AsyncClient, email: str
 ) -> None:
