@@ -90,6 +90,7 @@ def test_a_terminal_gets_json_if_that_is_asked_for_and_ctrl_c_stops_all_cleanly(
     assert "\x1b" not in shown
 
 
+@pytest.mark.costly
 def test_a_signal_while_it_prepares_stops_it_cleanly(stopped: Platform) -> None:
     (stopped.home / "prepared").unlink()
     runner = stopped.launch()
@@ -130,6 +131,7 @@ def test_a_killed_runner_leaves_nothing_behind(stopped: Platform) -> None:
     eventually(lambda: stopped.pids() == {})
 
 
+@pytest.mark.costly
 def test_a_second_runner_on_the_same_state_folder_is_refused(platform: Platform) -> None:
     second = platform.run("up")
 

@@ -68,6 +68,7 @@ class TestActs:
         assert found["login_failed"] <= 1001
         assert found["failures_omitted"] >= 1
 
+    @pytest.mark.costly
     async def test_a_lock_is_recorded_once(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp, as_admin: Headers
     ) -> None:

@@ -48,6 +48,7 @@ class TestChain:
         assert [entry["id"] for entry in entries] == list(range(len(entries), 0, -1))
         assert entries[0]["action"] == "login_failed"
 
+    @pytest.mark.costly
     async def test_many_acts_and_replicas_make_one_chain(
         self, app: FastAPI, database: Database, open_app: OpenApp
     ) -> None:

@@ -74,6 +74,7 @@ class TestFirstUsers:
         assert "admin" in answer.json()["scope"].split()
         assert await service_token(client, SECRET) == 200
 
+    @pytest.mark.costly
     async def test_changed_secrets_replace_the_old_ones(
         self, ensure: Ensure, client: AsyncClient, sign_in: SignIn
     ) -> None:

@@ -29,6 +29,7 @@ async def start(app: FastAPI, address: str, *, times: int = 1) -> list[int]:
         return [(await client.post(path, data=form)).status_code for _ in range(times)]
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("stranger", ["2001:db8:0:{}::1".format, "198.51.100.{}".format])
 async def test_many_addresses_together_do_not_lock_out_another(
     app: FastAPI, limit: int, stranger: Callable[[int], str]

@@ -32,6 +32,7 @@ from tests.integration.auth.test_passwords import change, confirm_reset, request
 EVIL = "evil@example.net"
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("how", ["changed", "reset"])
 async def test_an_email_that_was_requested_before_can_no_longer_be_verified(
     app: FastAPI, client: AsyncClient, as_ada: Headers, open_app: OpenApp, sign_in: SignIn, how: str
@@ -112,6 +113,7 @@ async def test_mail_that_is_being_sent_meanwhile_gets_no_link(
     assert not any(b"Reset your password" in mail.read_bytes() for mail in mails_in(app))
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_the_current_address_learns_that_another_one_was_requested(
     as_ada: Headers, open_app: OpenApp, sign_in: SignIn

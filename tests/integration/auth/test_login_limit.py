@@ -162,6 +162,7 @@ class TestGrowingWaits:
         assert answer.status_code == 429
         return int(answer.headers["Retry-After"])
 
+    @pytest.mark.costly
     async def test_each_lock_in_a_row_doubles_the_wait_up_to_an_hour(
         self, ada: dict[str, str], open_app: OpenApp, database: Database
     ) -> None:
@@ -185,6 +186,7 @@ class TestGrowingWaits:
 
         assert 600 < waits[2] <= 1200
 
+    @pytest.mark.costly
     async def test_a_window_without_a_lock_or_a_sign_in_starts_over(
         self, ada: dict[str, str], open_app: OpenApp, database: Database
     ) -> None:
@@ -270,6 +272,7 @@ class TestAttackers:
 
         assert await self.sign_in_from(app, OWNER) == 200
 
+    @pytest.mark.costly
     async def test_many_attackers_lock_unknown_addresses_but_not_the_users_own(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp
     ) -> None:
@@ -293,6 +296,7 @@ class TestAttackers:
         assert await self.guess(app, OWNER, times=11) == [400] * 10 + [429]
         assert await self.sign_in_from(app, OWNER) == 429
 
+    @pytest.mark.costly
     async def test_a_known_address_is_forgotten_after_a_while(
         self, ada: dict[str, str], app: FastAPI, open_app: OpenApp, database: Database
     ) -> None:
@@ -320,6 +324,7 @@ class TestAttackers:
             known = set((await session.scalars(select(KnownAddress.pair_sha256))).all())
         assert known == {login_keys(ADA, client=f"203.0.113.{host}").pair for host in (3, 4)}
 
+    @pytest.mark.costly
     async def test_trying_one_password_on_many_users_is_refused(
         self, ada: dict[str, str], open_app: OpenApp
     ) -> None:
@@ -361,6 +366,7 @@ class TestAttackers:
         assert Counter(answer.status_code for answer in answers) == {400: 10, 429: 14}
 
 
+@pytest.mark.costly
 async def test_a_burst_is_refused_without_using_the_database_and_probes_still_work(
     ada: dict[str, str], open_app: OpenApp
 ) -> None:

@@ -81,6 +81,7 @@ class TestProfile:
 
         assert [answer.status_code for answer in answers] == [409, 422, 422, 422]
 
+    @pytest.mark.costly
     @pytest.mark.any_database
     async def test_where_mail_verifies_a_new_email_counts_once_verified(
         self, app: FastAPI, as_ada: Headers, open_app: OpenApp, sign_in: SignIn
@@ -255,6 +256,7 @@ class TestProfile:
 
 
 class TestAdministrators:
+    @pytest.mark.costly
     @pytest.mark.any_database
     async def test_an_invitation_registers_its_address_only_and_once(
         self, app: FastAPI, as_admin: Headers, open_app: OpenApp, sign_in: SignIn

@@ -96,6 +96,7 @@ class TestOrganisations:
         assert await count(database, User) == before + 1
         assert (await ada.roles(id))[BOB] == "developer"
 
+    @pytest.mark.costly
     async def test_the_page_registers_nobody_either(
         self,
         closed: FastAPI,
@@ -120,6 +121,7 @@ class TestOrganisations:
 
 
 class TestAdministrators:
+    @pytest.mark.costly
     @pytest.mark.parametrize("how", ["disabled", "demoted", "deleted"])
     async def test_an_invitation_ends_with_the_administrators_right_to_invite(
         self,

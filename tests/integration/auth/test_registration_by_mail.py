@@ -56,6 +56,7 @@ class TestVerifiedRegistration:
         assert answers[0].text == answers[1].text
         assert await count(database, User) == 1
 
+    @pytest.mark.costly
     @pytest.mark.any_database
     async def test_both_mails_name_the_time_and_the_address_of_the_request(
         self, ada: dict[str, str], open_app: OpenApp
@@ -75,6 +76,7 @@ class TestVerifiedRegistration:
             bodies = [mail.get_body((kind,)) for kind in ("plain", "html")]
             assert all(body is not None and line in body.get_content() for body in bodies)
 
+    @pytest.mark.costly
     async def test_the_first_of_two_links_for_an_email_wins(
         self, app: FastAPI, open_app: OpenApp, database: Database
     ) -> None:

@@ -264,6 +264,7 @@ class TestFeed:
         assert page["last"] == 1
         assert named(page) == [("jti", "token-1")]
 
+    @pytest.mark.costly
     async def test_it_waits_for_what_another_process_revokes(
         self,
         open_app: OpenApp,
@@ -285,6 +286,7 @@ class TestFeed:
         assert still_waiting
         assert [named(page) for page in pages] == [[("jti", "token-1")]] * 5
 
+    @pytest.mark.costly
     async def test_concurrent_revocations_are_all_read_by_one_who_reads_meanwhile(
         self, client: AsyncClient, as_service: Headers, database: Database
     ) -> None:

@@ -218,6 +218,7 @@ class TestRegister:
         assert answer.json()["type"] == "urn:tollgate:problem:invitation_needed"
         assert await count_users(database) == 0
 
+    @pytest.mark.costly
     async def test_a_full_password_queue_gets_503_with_retry_after(
         self, app: FastAPI, open_app: OpenApp
     ) -> None:

@@ -73,6 +73,7 @@ class TestInSql:
     ) -> None:
         assert await self.add_up(database, [stored], more) == join(*stored) + more
 
+    @pytest.mark.costly
     async def test_any_two_amounts_are_added(self, database: Database) -> None:
         cases: list[tuple[tuple[int, int], int]] = []
 
@@ -86,6 +87,7 @@ class TestInSql:
         for stored, more in cases:
             assert await self.add_up(database, [stored], more) == join(*stored) + more
 
+    @pytest.mark.costly
     async def test_any_amounts_are_summed_exactly_and_compared_with_zero(
         self, database: Database
     ) -> None:

@@ -101,6 +101,7 @@ class TestRevocation:
     async def refuses(self, client: AsyncClient, headers: Headers) -> bool:
         return (await client.get("/usage", headers=headers)).status_code == 401
 
+    @pytest.mark.costly
     async def test_a_deleted_key_is_refused(self, client: AsyncClient, auth: RunningAuth) -> None:
         key = await auth.new_key()
         headers = {"X-API-Key": key["key"]}
@@ -157,6 +158,7 @@ async def test_without_a_client_of_its_own_billing_rejects_keys(
     assert answer.status_code == 401
 
 
+@pytest.mark.costly
 async def test_the_openapi_document_offers_the_key_only_where_it_may_suffice(
     client: AsyncClient,
 ) -> None:

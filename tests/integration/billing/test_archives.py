@@ -125,6 +125,7 @@ class TestReading:
         assert 0 < await count(database, UsageEvent, UsageEvent.period == PERIOD) < 11
         assert await answers(client, ada, admin, october) == before
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("group_by", ["hour", "version"])
     async def test_a_month_that_is_archived_while_usage_is_read_counts_once(
         self,
@@ -210,6 +211,7 @@ class TestReading:
         assert usage.json()["total"]["requests"] == 1
         assert export.status_code == 200
 
+    @pytest.mark.costly
     async def test_without_duckdb_what_needs_an_archive_says_so(
         self,
         client: AsyncClient,

@@ -87,6 +87,7 @@ class TestKills:
         assert await count(database, ArchivePart) == one.files
         assert await verify(database, archives) == []
 
+    @pytest.mark.costly
     async def test_on_a_server_only_one_archiver_works(
         self,
         database: Database,
@@ -142,6 +143,7 @@ class TestRefusals:
         with pytest.raises(NotArchivable, match="Not all invoices"):
             await archive_month(database, archives)
 
+    @pytest.mark.costly
     async def test_a_month_with_recalled_events_to_be_taken_back_is_refused(
         self, database: Database, archives: Archives
     ) -> None:
@@ -156,6 +158,7 @@ class TestRefusals:
 
         assert await verify(database, archives) == []
 
+    @pytest.mark.costly
     async def test_events_that_differ_from_the_invoices_stay(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:
@@ -184,6 +187,7 @@ class TestVerify:
         # When something happened is for people; a file's name is found because it is then missing.
         assert unnoticed == [("archives", "archived_at"), ("archives", "dropped_at")]
 
+    @pytest.mark.costly
     async def test_an_archived_event_without_its_identity_is_found(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:

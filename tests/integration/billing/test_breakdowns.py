@@ -204,6 +204,7 @@ async def test_sums_beyond_64_bits_are_exact(
     assert found["buckets"] == [of("a", 25, 25, "25000000000000")]
 
 
+@pytest.mark.costly
 @settings(
     max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import pytest
 from sqlalchemy import delete, text
 
 from harness.usage_events import ADA, event
@@ -48,6 +49,7 @@ async def test_a_late_event_without_its_row_is_invoiced(database: Database) -> N
     assert november.total == "30"
 
 
+@pytest.mark.costly
 async def test_a_credit_without_an_entry_is_posted(database: Database) -> None:
     await use(database, 100_000)
     await run(
@@ -80,6 +82,7 @@ async def test_reversals_without_their_sums_are_added_up(database: Database) -> 
     assert await sums(database) == before != []
 
 
+@pytest.mark.costly
 async def test_events_without_their_breakdowns_are_added_up(database: Database) -> None:
     tagged = event(rows=3, time=DURING)
     tagged["data"] |= {"tags": {"team": "a", "project": "b"}, "api_key": "0198c000"}

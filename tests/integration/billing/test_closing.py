@@ -114,6 +114,7 @@ class TestRun:
     async def test_a_month_without_usage_has_no_invoices(self, database: Database) -> None:
         assert (await close(database)).invoices == []
 
+    @pytest.mark.costly
     async def test_a_currency_that_is_unknown_stops_no_other_account(
         self, database: Database
     ) -> None:
@@ -241,6 +242,7 @@ class TestEventsMeanwhile:
 
 
 class TestInterrupted:
+    @pytest.mark.costly
     async def test_a_run_that_died_continues(
         self, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -32,6 +32,7 @@ async def give_back(
     )
 
 
+@pytest.mark.costly
 async def test_an_amount_some_lines_and_the_rest(
     client: AsyncClient, admin: Headers, database: Database, invoice: str
 ) -> None:
@@ -106,6 +107,7 @@ async def test_a_repeat_returns_the_first(
     assert other.status_code == 422
 
 
+@pytest.mark.costly
 async def test_notes_at_once_never_exceed_the_invoice(
     client: AsyncClient, admin: Headers, database: Database, invoice: str
 ) -> None:

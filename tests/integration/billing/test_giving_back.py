@@ -114,6 +114,7 @@ async def credits_of(database: Database) -> list[tuple[int, bool]]:
 
 
 class TestTwoDoors:
+    @pytest.mark.costly
     async def test_a_recall_leaves_nothing_for_a_credit_note(
         self, database: Database, doors: Doors
     ) -> None:
@@ -131,6 +132,7 @@ class TestTwoDoors:
         assert (following.subtotal, following.total) == ("30", "20")
         assert await verify(database) == []
 
+    @pytest.mark.costly
     async def test_a_credit_note_leaves_nothing_for_a_recall(
         self, database: Database, doors: Doors
     ) -> None:
@@ -144,6 +146,7 @@ class TestTwoDoors:
         assert (following.credits, following.total) == ([], "30")
         assert await verify(database) == []
 
+    @pytest.mark.costly
     async def test_a_credit_note_of_a_part_leaves_the_rest_for_a_recall(
         self, database: Database, doors: Doors
     ) -> None:
@@ -207,6 +210,7 @@ class TestTwoDoors:
         assert await verify(database) == []
 
 
+@pytest.mark.costly
 async def test_what_cannot_go_to_its_invoice_reduces_the_next_one(
     database: Database, doors: Doors
 ) -> None:

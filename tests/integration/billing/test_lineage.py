@@ -123,6 +123,7 @@ async def test_what_does_not_exist_is_named(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.costly
 async def test_an_archived_month_has_the_same_lineage(
     database: Database, billed: InvoiceRead, tmp_path: Path
 ) -> None:

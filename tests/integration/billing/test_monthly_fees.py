@@ -62,6 +62,7 @@ async def test_a_fee_without_usage_is_invoiced(database: Database) -> None:
     assert await verify(database) == []
 
 
+@pytest.mark.costly
 async def test_days_are_charged_from_the_first_to_the_day_before_a_change(
     database: Database,
 ) -> None:
@@ -148,6 +149,7 @@ class TestClosing:
         assert sorted(each.account for each in again.invoices) == [ADA, BOB]
         assert await verify(database) == []
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("died_at", [1, 3, 5])
     async def test_a_run_that_died_continues(
         self, database: Database, monkeypatch: pytest.MonkeyPatch, died_at: int
@@ -210,6 +212,7 @@ class TestClosing:
 
 
 class TestCorrections:
+    @pytest.mark.costly
     async def test_a_fee_is_given_back_by_a_credit_note(
         self, client: AsyncClient, admin: Headers, database: Database
     ) -> None:

@@ -313,6 +313,7 @@ class TestAssign:
 
 
 class TestDefault:
+    @pytest.mark.costly
     async def test_processes_that_start_at_once_store_it_once(
         self, app: FastAPI, open_app: OpenApp, admin: Headers
     ) -> None:

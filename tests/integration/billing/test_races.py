@@ -137,6 +137,7 @@ class TestAtOnce:
 
 
 class TestAnyOrder:
+    @pytest.mark.costly
     @settings(
         max_examples=12,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -84,6 +84,7 @@ class TestPrepaid:
         assert await money(books) == (100, 0)
         assert await verify(books) == []
 
+    @pytest.mark.costly
     async def test_events_that_arrive_meanwhile_are_taken_back_once(self, books: Database) -> None:
         batches = [[spent(1, 10 * n + i) for i in range(1, 6)] for n in range(6)]
 
@@ -138,6 +139,7 @@ class TestManyEvents:
         reads = [each for each in statements if "usage_events.account = " in each.sql]
         assert len(reads) == 2 * (len(events) // 3 + 1)  # the end of a stretch, then its events
 
+    @pytest.mark.costly
     async def test_a_large_account_does_not_delay_others(
         self, books: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -224,6 +226,7 @@ class TestPostpaid:
         assert before.total == invoice.total
         assert await verify(database) == []
 
+    @pytest.mark.costly
     async def test_those_of_a_closed_month_reduce_the_next_invoice(
         self, database: Database
     ) -> None:

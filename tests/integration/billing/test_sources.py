@@ -155,6 +155,7 @@ class TestState:
         assert source.lag_seconds == 10
 
 
+@pytest.mark.costly
 @settings(
     max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

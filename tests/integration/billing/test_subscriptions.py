@@ -220,6 +220,7 @@ class TestChange:
 
         assert [answer.status_code for answer in answers] == [200, 200, 409, 409]
 
+    @pytest.mark.costly
     async def test_changes_at_the_same_time_leave_the_account_on_one_of_the_plans(
         self, client: AsyncClient, buyer: Headers, seller: Headers, database: Database
     ) -> None:

@@ -92,6 +92,7 @@ async def test_amounts_stored_before_can_grow_beyond_64_bits(
     assert await verify(database) == []
 
 
+@pytest.mark.costly
 async def test_the_version_before_can_run_beside_the_new_one(
     upgraded: tuple[Database, VersionBefore, str],
 ) -> None:

@@ -131,6 +131,7 @@ class TestWindow:
 
         assert (found["total"]["requests"], found["buckets"]) == (0, [])
 
+    @pytest.mark.costly
     @settings(
         max_examples=15,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

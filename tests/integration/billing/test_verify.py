@@ -148,6 +148,7 @@ async def test_it_leaves_no_changed_connection_in_the_pool(books: Database) -> N
         await session.execute(delete(Base.metadata.tables["journal_ranges"]))
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 async def test_a_tag_that_differs_everywhere_is_no_difference(
     books: Database, monkeypatch: pytest.MonkeyPatch

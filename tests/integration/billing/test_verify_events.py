@@ -100,6 +100,7 @@ async def test_a_changed_cell_of_an_event_is_named_where_it_matters(
     assert await verify(books) == []
 
 
+@pytest.mark.costly
 async def test_events_that_exchange_their_entries_are_found(books: Database) -> None:
     event = UsageEvent
     async with books.transaction() as session:
@@ -111,6 +112,7 @@ async def test_events_that_exchange_their_entries_are_found(books: Database) -> 
     assert await names(books) == ({"ledger"} if its_entry != other_entry else set())
 
 
+@pytest.mark.costly
 async def test_an_entry_that_is_only_in_the_postings_is_found(books: Database) -> None:
     line = LedgerPosting
     async with books.transaction() as session:
@@ -120,6 +122,7 @@ async def test_an_entry_that_is_only_in_the_postings_is_found(books: Database) -
     assert await names(books) >= {"ledger"}
 
 
+@pytest.mark.costly
 async def test_a_late_event_that_is_not_listed_is_named_and_months_agree(books: Database) -> None:
     async with books.transaction() as session:
         await session.execute(delete(LateEvent))
@@ -130,6 +133,7 @@ async def test_a_late_event_that_is_not_listed_is_named_and_months_agree(books: 
     assert difference.endswith(" is missing")
 
 
+@pytest.mark.costly
 async def test_an_event_that_is_not_late_is_not_moved_by_the_list(books: Database) -> None:
     async with books.transaction() as session:
         found = select(UsageEvent).where(UsageEvent.rows == 1)

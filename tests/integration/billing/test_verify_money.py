@@ -146,6 +146,7 @@ async def test_missing_entries_are_found(books: Database, kind: str) -> None:
     assert await verify(books) != []
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 @pytest.mark.parametrize(
     ("rows", "named"),

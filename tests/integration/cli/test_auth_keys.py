@@ -58,6 +58,7 @@ def test_keys_are_rotated_listed_and_retired() -> None:
     assert leaked.stdout.split()[0] in after.stdout
 
 
+@pytest.mark.costly
 @pytest.mark.usefixtures("database_url")
 def test_a_wrong_passphrase_is_explained_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("rotate").exit_code == 0

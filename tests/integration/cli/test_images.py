@@ -169,6 +169,7 @@ def test_every_command_that_an_image_lists_can_show_its_help(
     assert all("Usage: tollgate" in text for *_, text in commands)
 
 
+@pytest.mark.costly
 def test_a_command_that_an_image_cannot_run_says_what_is_missing(
     image: Image, commands: list[tuple[list[str], bool, int, str]]
 ) -> None:

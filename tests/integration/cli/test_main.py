@@ -45,6 +45,7 @@ print(*sys.modules, file=sys.stderr)
     assert not HEAVY & set(ran.stderr.split())
 
 
+@pytest.mark.costly
 def test_what_is_logged_does_not_mix_with_what_a_command_prints() -> None:
     command = "from cli.main import _options; import structlog; _options(); print('{}')"
     ended = subprocess.run(

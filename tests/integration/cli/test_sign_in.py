@@ -130,6 +130,7 @@ async def test_a_person_signs_in_and_uses_a_token(command: Command, auth: Runnin
     assert [each.name for each in command.path.parent.iterdir() if each.suffix == ".json"]
 
 
+@pytest.mark.costly
 async def test_an_old_token_is_refreshed_when_used(command: Command) -> None:
     await command.sign_in()
     before = stored.load(ISSUER)

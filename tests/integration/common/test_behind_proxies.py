@@ -44,6 +44,7 @@ def _get(port: int, path: str, token: str) -> Any:
 
 
 # A parser skips blank lines before a request, so the next request may start after any read.
+@pytest.mark.costly
 @pytest.mark.parametrize("padding", [b"", b"\r\n" * 200_000], ids=["short", "long"])
 def test_an_unfinished_smuggled_request_does_not_take_over_the_next_callers(
     port: int, padding: bytes
@@ -82,6 +83,7 @@ def test_an_upgrade_request_is_answered_normally(port: int, upgrade: bytes) -> N
 
 
 # Not Caddy: Go's HTTP server cuts off clients that are still sending.
+@pytest.mark.costly
 @pytest.mark.parametrize("kind", ["nginx", "haproxy"])
 def test_an_early_response_passes_through_a_proxy(service: int, kind: str, tmp_path: Path) -> None:
     body = b"x" * (12 * 1024 * 1024)

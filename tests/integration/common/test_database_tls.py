@@ -75,6 +75,7 @@ async def cipher(url: str) -> str:
 
 
 class TestTls:
+    @pytest.mark.costly
     async def test_a_server_with_a_trusted_certificate_is_used_with_tls(
         self, server: Server, certificate: Path
     ) -> None:

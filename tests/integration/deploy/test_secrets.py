@@ -106,6 +106,7 @@ class TestMigration:
         assert "annotations" not in job["metadata"]
         assert "t-tollgate-mysql" in wait["args"][0]
 
+    @pytest.mark.costly
     def test_another_image_creates_another_job_because_jobs_cannot_change(self) -> None:
         names = {
             render(*settings, scenario="defaults").job("migrate")["metadata"]["name"]

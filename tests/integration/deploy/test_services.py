@@ -150,6 +150,7 @@ class TestJournal:
 
 
 class TestAnotherChart:
+    @pytest.mark.costly
     def test_a_new_chart_version_alone_restarts_nothing(self, tmp_path: Path) -> None:
         secrets = (
             "credentialsSecret=c",

@@ -218,6 +218,7 @@ class TestSweeps:
         assert (line["severity"], line["decision"]) == ("WARNING", "unsupported_name")
         swept.delete(f"{model}/part 1.csv")
 
+    @pytest.mark.costly
     def test_it_can_be_called_from_python_and_returns_its_decisions(
         self, swept: Cloud, monkeypatch: pytest.MonkeyPatch, model: str
     ) -> None:
@@ -250,6 +251,7 @@ class TestSweeps:
         assert function.post(a_sweep()) == 200
         assert dispatched(swept, model) == ["part.csv"]
 
+    @pytest.mark.costly
     def test_a_model_that_cannot_be_swept_does_not_block_the_others(
         self, swept: Cloud, function: Function, model: str
     ) -> None:

@@ -65,6 +65,7 @@ def auth(request: pytest.FixtureRequest) -> Auth:
     return chosen
 
 
+@pytest.mark.costly
 async def test_an_active_key_has_its_account_scopes_and_mode(auth: Auth) -> None:
     key = await auth.new_key(mode="test")
 

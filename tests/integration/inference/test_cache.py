@@ -180,6 +180,7 @@ class TestDisk:
 
         assert kept_files(shelf) == kept
 
+    @pytest.mark.costly
     async def test_is_bounded_but_never_evicts_live_versions(self, shelf: Shelf) -> None:
         shelf.start(cache_max_bytes=1)
         await shelf.watcher.poll()

@@ -45,6 +45,7 @@ def change(shelf: Shelf, sunset: datetime | None) -> None:
     deprecate(shelf.store, "numbers", version=version, sunset=sunset, by="ada", reason="")
 
 
+@pytest.mark.costly
 async def test_answers_say_so_on_every_path_until_the_deprecation_is_undone(
     own: InferenceSettings, shelf: Shelf, authorization: str
 ) -> None:

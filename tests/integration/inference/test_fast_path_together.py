@@ -209,6 +209,7 @@ class TestTroubleOfOneRequest:
         assert [reply.status for reply in replies] == [200, 200]
         await eventually(lambda: number_charged(neighbours, account, 3))
 
+    @pytest.mark.costly
     async def test_and_a_failed_write_bill_nobody(
         self,
         clients: list[Client],
@@ -273,6 +274,7 @@ async def test_a_request_before_a_malformed_one_is_answered_first(
     assert [each.count(b"x-usage-event") for each in rest] == [1, 1]
 
 
+@pytest.mark.costly
 async def test_synced_answers_come_once_each_and_let_the_next_request_wait(
     synced: Served, authorization: str, account: str, neighbours: Neighbours
 ) -> None:

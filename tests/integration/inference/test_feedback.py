@@ -153,6 +153,7 @@ class TestRefusals:
         assert len(answer.json()["errors"]) < 10
         assert too_long.status_code == 413
 
+    @pytest.mark.costly
     async def test_a_foreign_or_unknown_prediction_is_404(
         self, keeping: InferenceSettings, neighbours: Neighbours, bearer: Bearer
     ) -> None:

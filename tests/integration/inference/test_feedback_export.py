@@ -22,6 +22,7 @@ class TestExport:
         assert result.exit_code == 0, result.output
         return [line for line in result.stdout.splitlines() if line.endswith(".csv")]
 
+    @pytest.mark.costly
     async def test_each_labelled_row_is_exported_once_in_the_trainers_format(
         self,
         keeping: InferenceSettings,

@@ -141,6 +141,7 @@ class TestRefusedBodies:
         assert answered >= len(statuses) // 2
         assert neighbours.charged_to(account) == []
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("kind", REFUSED)
     def test_are_parsed_in_short_steps(self, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         steps = [0]
@@ -275,6 +276,7 @@ class TestLargeBodies:
 
 
 class TestUnfinishedBodies:
+    @pytest.mark.costly
     async def test_occupy_no_slot(self, server: Server) -> None:
         accounts = [str(uuid.uuid4()) for _ in range(4)]
 

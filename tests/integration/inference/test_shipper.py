@@ -257,6 +257,7 @@ async def test_a_revoked_token_is_renewed(
     await run.shipper.drain()
 
 
+@pytest.mark.costly
 async def test_a_dead_run_that_billing_will_not_close_does_not_block_others(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:
@@ -328,6 +329,7 @@ async def test_if_a_dead_letter_cannot_be_written_its_event_stays_in_the_journal
     assert orjson.loads(orjson.loads(letter)["event"])["id"] == "bad"
 
 
+@pytest.mark.costly
 async def test_a_damaged_line_becomes_one_dead_letter_however_often_its_batch_is_sent(
     tmp_path: Path, billing: BillingClient, neighbours: Neighbours
 ) -> None:

@@ -176,6 +176,7 @@ async def test_are_explained_and_bounded(served: Served, authorization: str) -> 
         assert label in labels
 
 
+@pytest.mark.costly
 async def test_are_described_to_buyers(served: Served) -> None:
     document = await get(served, "/v1/models/spent/openapi.json")
     card = await get(served, "/v1/models/spent/card")

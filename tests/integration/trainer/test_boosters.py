@@ -11,6 +11,7 @@ from trainer.modelling.serving import load_onnx
 from trainer.types import Family
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("labels", [["no", "yes"], [3, 5, 9], None])
 @pytest.mark.parametrize("family", ["lightgbm", "xgboost"])
 def test_boosters_are_the_same_each_time_and_convert(

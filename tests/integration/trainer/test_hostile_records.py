@@ -62,6 +62,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(app, ["models", *words])
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize("content", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_command_ends_in_a_traceback(store: SignedStore, content: bytes) -> None:
     for folder in ("releases", "pins"):

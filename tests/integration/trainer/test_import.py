@@ -77,6 +77,7 @@ def answer(runtime: Runtime, manifest: Manifest, table: pd.DataFrame) -> np.ndar
     return np.array(response.predictions if not is_classifier else response.probabilities)
 
 
+@pytest.mark.costly
 @pytest.mark.parametrize(
     "name",
     [
@@ -114,6 +115,7 @@ def test_a_finished_model_passes_the_gate_and_predicts_the_same(
         assert (outputs.argmax(axis=1) == truth["kind"]).mean() > 0.9
 
 
+@pytest.mark.costly
 def test_an_mlflow_folder_names_the_columns_of_a_model_without_names(
     workshop: Workshop, tmp_path: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_columns_that_take_no_missing_value_are_named(
     assert all(f"missing values in {refused}: a request with null" in note for note in found)
 
 
+@pytest.mark.costly
 def test_a_model_is_imported_into_a_bucket(
     workshop: Workshop, bucket_url: str, tmp_path: Path
 ) -> None:

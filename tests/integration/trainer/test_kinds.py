@@ -180,6 +180,7 @@ class TestIdentifiers:
 
         assert list(read(tmp_path, "a,b,c,y", *lines).frame) == ["a", "b", "c", "y"]
 
+    @pytest.mark.costly
     def test_are_used_if_there_is_no_other_feature(self, workshop: Workshop) -> None:
         workshop.put_rows("m", ["id", "y"], [(i, i % 2) for i in range(80)])
         workshop.configure("m", target="y")

@@ -212,6 +212,7 @@ class TestGoodData:
         assert "Column 'colour' has 144 categories in the training rows" in notes
         assert "the 50 most frequent are used by themselves, and all by the mean target." in notes
 
+    @pytest.mark.costly
     def test_with_times_notes_the_held_out_rows(self, shop: Workshop) -> None:
         days = np.arange(80).astype("datetime64[D]").astype(str)
         rows = [[*row[:2], str(day), row[3]] for row, day in zip(cases.sales(), days, strict=True)]

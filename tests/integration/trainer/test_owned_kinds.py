@@ -216,6 +216,7 @@ def test_a_model_without_data_is_explained_by_sampling_from_its_warm_up_rows(
     assert totals == pytest.approx(np.array(served)[:, 1], abs=1e-5)
 
 
+@pytest.mark.costly
 def test_missing_text_is_what_pandas_read_in_training(workshop: Workshop, tmp_path: Path) -> None:
     colours = pd.Series(["red", np.nan, "green"] * 70, dtype=object)
     table = pd.DataFrame({"colour": colours, "y": np.where(colours.isna(), "yes", "no")})

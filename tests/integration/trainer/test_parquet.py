@@ -70,6 +70,7 @@ class TestTypes:
             ):
                 read(tmp_path, pa.table({"a": pa.array(values)}))
 
+    @pytest.mark.costly
     def test_of_ignored_columns_may_be_unsupported(self, workshop: Workshop) -> None:
         labels = [i // 20 for i in range(40)]
         table = pa.table({"a": [*range(40)], "void": [[b"x"]] * 40, "y": labels})

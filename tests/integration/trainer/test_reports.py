@@ -29,6 +29,7 @@ class TestReport:
         assert page.count("<svg") == 3
         assert len(page) < 300_000
 
+    @pytest.mark.costly
     def test_is_drawn_without_warnings_for_names_in_any_script(self, workshop: Workshop) -> None:
         rows = [(i, i // 20) for i in range(40)]
         workshop.put_rows("m", ("\N{CJK UNIFIED IDEOGRAPH-8272}", "y"), rows)

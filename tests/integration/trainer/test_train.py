@@ -138,6 +138,7 @@ class TestVersion:
 
 
 class TestNumbersOnly:
+    @pytest.mark.costly
     def test_a_model_without_text_has_one_input(self, shop: Workshop) -> None:
         manifest = shop.manifest(shop.train("plain"))
 
@@ -159,6 +160,7 @@ class TestNumbersOnly:
         assert first.files["model.onnx"] == second.files["model.onnx"]
         assert first.metrics["candidate"] == second.metrics["candidate"]
 
+    @pytest.mark.costly
     def test_a_repeated_key_does_nothing(self, shop: Workshop) -> None:
         first = shop.train("plain", idempotency_key="drop-1")
         versions = shop.store.list_versions("plain")

@@ -202,6 +202,7 @@ class TestImages:
 
         assert repository.passed("deploy.yml")["Roll out"] == "success"
 
+    @pytest.mark.costly
     def test_a_manual_run_always_rolls_out(self, repository: Repository) -> None:
         outcomes = repository.runner.run("deploy.yml", event={"name": "workflow_dispatch"})
 
@@ -241,6 +242,7 @@ class TestModels:
         keys = [call[call.index("--once") + 1] for call in repository.trainings()]
         assert keys == [f"code/beer/{changed}", f"code/wine/{changed}"]
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("path", ["docs/data.md", "services/auth/app.py", "models/beer/x.py"])
     def test_any_other_change_trains_nothing(self, repository: Repository, path: str) -> None:
         trained = repository.commit("README.md", "trainer/pipeline.py")
@@ -267,6 +269,7 @@ class TestModels:
 
         assert [call[-1] for call in repository.trainings()] == [f"code changed: {changed}"]
 
+    @pytest.mark.costly
     def test_a_version_trained_since_by_new_data_is_up_to_date(
         self, repository: Repository
     ) -> None:

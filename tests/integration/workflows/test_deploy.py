@@ -211,6 +211,7 @@ def run_images_step(deployment: Deployment, name: str) -> int:
     return deployment.runner.run_step(step["run"], environment)
 
 
+@pytest.mark.costly
 def test_all_images_are_built_and_pushed_under_the_commit(deployment: Deployment) -> None:
     assert run_images_step(deployment, "Build and push") == 0
 

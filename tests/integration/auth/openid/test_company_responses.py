@@ -52,6 +52,7 @@ class TestTrust:
 
         assert (await come_back(weather)).status_code == 503
 
+    @pytest.mark.costly
     async def test_a_new_key_is_found(
         self, weather: App, company: Company, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -65,6 +66,7 @@ class TestTrust:
         assert answer.status_code == 303
         assert company.calls.count("/jwks") == 2
 
+    @pytest.mark.costly
     async def test_the_userinfo_must_be_about_the_same_person(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -79,6 +81,7 @@ class TestTrust:
         assert mixed_up.status_code == 503
         assert answer.status_code == 303
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "metadata",
         [
@@ -99,6 +102,7 @@ class TestTrust:
         assert answer.status_code == 503
         assert_safe_page(answer, targets=TARGET)
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("issuer", ["https://evil.example.com", ""])
     async def test_a_response_of_a_mixed_up_provider_is_refused(
         self, weather: App, company: Company, issuer: str
@@ -151,6 +155,7 @@ class TestState:
 
         assert (first.status_code, replayed.status_code) == (303, 403)
 
+    @pytest.mark.costly
     async def test_an_old_response_is_refused(
         self, weather: App, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -159,6 +164,7 @@ class TestState:
 
         assert (await weather.browser.get(url)).status_code == 403
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "query", ["", "state=x&code=y", "state=%ff", "state=.", "code=x", "&" * 100, "state=é.é"]
     )
@@ -170,6 +176,7 @@ class TestState:
         assert answer.status_code == 403
         assert_safe_page(answer)
 
+    @pytest.mark.costly
     async def test_a_state_of_another_provider_is_refused(self, weather: App) -> None:
         url = await go_to_company(weather)
 
@@ -177,6 +184,7 @@ class TestState:
 
         assert answer.status_code == 403
 
+    @pytest.mark.costly
     async def test_an_error_of_the_provider_is_shown_on_the_sign_in_page(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -189,6 +197,7 @@ class TestState:
         assert Page(answer).actions == ["/sign-in"]
         await wait_for_audit(database, "provider_denied")
 
+    @pytest.mark.costly
     async def test_a_code_that_the_provider_does_not_know_is_refused(
         self, weather: App, company: Company
     ) -> None:
@@ -196,6 +205,7 @@ class TestState:
 
         assert (await come_back(weather)).status_code == 503
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "path",
         [

@@ -62,6 +62,7 @@ class TestLinking:
         assert (linked.user_id, linked.subject) == (ada["id"], "person-1")
         await wait_for_audit(database, "provider_linked", ada["id"])
 
+    @pytest.mark.costly
     async def test_a_user_without_a_verified_email_signs_in_with_the_password_first(
         self, weather: App, database: Database
     ) -> None:
@@ -78,6 +79,7 @@ class TestLinking:
         stranger = await come_back_as_stranger(weather)
         assert Page(await weather.follow(stranger)).actions == ["/consent"]
 
+    @pytest.mark.costly
     async def test_the_password_of_another_user_links_nothing(
         self, weather: App, client: AsyncClient, database: Database
     ) -> None:
@@ -89,6 +91,7 @@ class TestLinking:
         assert Page(await weather.follow(answer)).actions == ["/consent"]
         assert await count(database, ProviderIdentity) == 0
 
+    @pytest.mark.costly
     @pytest.mark.parametrize("forge", [lambda link: link[:-1], lambda link: f"x{link}"])
     async def test_a_forged_link_is_ignored(
         self, weather: App, database: Database, forge: object
@@ -102,6 +105,7 @@ class TestLinking:
         assert answer.status_code == 303
         assert await count(database, ProviderIdentity) == 0
 
+    @pytest.mark.costly
     async def test_a_linked_person_keeps_the_user_if_their_email_changes(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -114,6 +118,7 @@ class TestLinking:
         assert Page(await weather.follow(answer)).actions == ["/consent"]
         assert await count(database, User) == 1
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "claims",
         [
@@ -138,6 +143,7 @@ class TestLinking:
         assert await count(database, ProviderIdentity) == 0
         await wait_for_audit(database, "provider_sign_in_refused")
 
+    @pytest.mark.costly
     async def test_a_disabled_user_cannot_sign_in(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -167,6 +173,7 @@ class TestLinking:
         assert "by invitation" in answer.text
         assert await count(database, User) == 1
 
+    @pytest.mark.costly
     async def test_a_second_factor_is_still_needed(self, weather: App, database: Database) -> None:
         await confirm_addresses(database)
         enabled = {"totp_secret": "A" * 32, "totp_confirmed_at": User.created_at}

@@ -210,6 +210,7 @@ class TestEnds:
         assert await revoked(database) == []
         assert (await client.get("/userinfo", headers=bearer(token))).status_code == 200
 
+    @pytest.mark.costly
     @pytest.mark.every_database
     async def test_one_who_returns_at_once_gets_valid_tokens_and_old_ones_stay_revoked(
         self, ada: Person, bob: Person, organisation: str, verifier: Verifier, client: AsyncClient

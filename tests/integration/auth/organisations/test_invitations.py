@@ -232,6 +232,7 @@ class TestSecrecy:
         async with open_app(registration=request.param) as opened:
             yield opened
 
+    @pytest.mark.costly
     async def test_known_and_unknown_addresses_are_invited_alike(
         self, client: AsyncClient, ada: Person, organisation: str, secret_app: FastAPI
     ) -> None:

@@ -15,6 +15,7 @@ from tests.integration.auth.organisations.people import BOB, Person, assert_prob
 
 
 class TestLeaving:
+    @pytest.mark.costly
     async def test_every_member_can_leave_with_any_token(
         self, client: AsyncClient, ada: Person, bob: Person, organisation: str, as_admin: Headers
     ) -> None:

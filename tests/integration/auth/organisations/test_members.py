@@ -109,6 +109,7 @@ class TestMembers:
         assert await bob.roles(organisation) == {ADA: "owner", BOB: "billing"}
         assert await bob.own_roles() == {"Analytical Engines": "billing"}
 
+    @pytest.mark.costly
     async def test_notices_do_not_flood_a_mailbox(
         self, app: FastAPI, ada: Person, bob: Person, organisation: str, database: Database
     ) -> None:

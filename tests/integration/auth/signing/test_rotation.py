@@ -156,6 +156,7 @@ class TestRotation:
         assert halfway == ["signs"]
         assert kid(replica.issue()) == done.new.id
 
+    @pytest.mark.costly
     async def test_a_replica_that_was_away_for_days_signs_with_the_present_key(
         self, database: Database, clock: Clock
     ) -> None:

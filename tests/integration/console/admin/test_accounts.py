@@ -44,6 +44,7 @@ class TestSearch:
         assert email in text_of(found)
         assert "Nobody found" in nobody.text
 
+    @pytest.mark.costly
     async def test_an_account_id_leads_to_its_page(self, administrator: AsyncClient) -> None:
         account = str(uuid4())
 
@@ -52,6 +53,7 @@ class TestSearch:
         assert path_of(page) == f"/admin/accounts/{account}"
         assert "Organisation or unknown to auth" in text_of(page)
 
+    @pytest.mark.costly
     async def test_the_pages_of_the_list_name_everyone_once(
         self, administrator: AsyncClient, world: World
     ) -> None:
@@ -100,6 +102,7 @@ class TestSearch:
 
 
 class TestNotes:
+    @pytest.mark.costly
     async def test_a_note_is_saved_once_shown_as_text_and_deleted(
         self, administrator: AsyncClient, buyer: str, session: Session
     ) -> None:
@@ -117,6 +120,7 @@ class TestNotes:
         assert "The note is deleted." in text_of(deleted)
         assert "Call" not in text_of(deleted)
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("text", "problem"),
         [(" ", "Write something first."), ("bell\a", "Must be 1 to 2000 characters")],
@@ -163,6 +167,7 @@ class TestCredit:
         assert "$25.00 added. The balance is now $25.00." in text_of(page)
         assert 'data-testid="balance">$25.00<' in page.text
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("changes", "problem"),
         [
@@ -230,6 +235,7 @@ class TestPlan:
         assert f"has the prices of {plan_name}" in text_of(page)
         assert f"{plan_name} , since" in text_of(page)
 
+    @pytest.mark.costly
     @pytest.mark.parametrize(
         "fields", [{"plan": ""}, {"plan": "x", "effective_from": "2001-01-01"}]
     )
@@ -258,6 +264,7 @@ class TestAccess:
         assert "The user is disabled" in text_of(disabled)
         assert "The user is enabled" in text_of(enabled)
 
+    @pytest.mark.costly
     async def test_the_last_administrator_is_told_why_they_cannot_be_disabled(
         self, administrator: AsyncClient, session: Session
     ) -> None:

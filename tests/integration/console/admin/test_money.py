@@ -149,6 +149,7 @@ class TestMonths:
         for number in (1, 2):
             await use(database, 1, time=now, now=now, journal=journal, sequence=number)
 
+    @pytest.mark.costly
     async def test_a_month_with_gaps_is_closed_only_with_a_reason(
         self, administrator: AsyncClient, gap: str
     ) -> None:

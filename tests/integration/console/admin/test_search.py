@@ -37,6 +37,7 @@ async def search(administrator: AsyncClient, text: str) -> str:
     return path_of(page) if page.status_code == 200 else page.headers["Location"]
 
 
+@pytest.mark.costly
 async def test_an_account_id_leads_to_the_account(administrator: AsyncClient, buyer: str) -> None:
     unknown = str(uuid4())
 
@@ -55,6 +56,7 @@ async def test_an_event_id_leads_to_the_event(
     assert found == f"/admin/events/{event['id']}?account={buyer}"
 
 
+@pytest.mark.costly
 async def test_an_invoices_number_leads_to_the_invoice(
     administrator: AsyncClient, database: Database, buyer: str
 ) -> None:
