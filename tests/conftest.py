@@ -79,7 +79,7 @@ structlog.configure(
 # change has broken. `--hypothesis-profile thorough` looks for more, at random. On a busy machine,
 # "too slow" says nothing about a test.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("quick", patient, max_examples=40, derandomize=True, database=None)
+settings.register_profile("quick", patient, max_examples=30, derandomize=True, database=None)
 settings.register_profile("thorough", patient, max_examples=500)
 settings.load_profile("quick")
 

@@ -30,8 +30,9 @@ def files() -> dict[str, Path]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Return the names that a file imports, each of which may be a module."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Return the names that a user of the kernel imports, each of which may be a module."""
+    source = path.read_text()
+    for node in ast.walk(ast.parse(source if KERNEL in source else "")):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

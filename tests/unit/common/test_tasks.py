@@ -18,7 +18,7 @@ async def test_a_task_that_swallows_its_first_cancellation_ends() -> None:
 
     task = asyncio.create_task(work())
     await asyncio.sleep(0)
-    await end_tasks([task])
+    await end_tasks([task], again_s=0.01)
 
     assert task.done()
     assert cancellations == 2
