@@ -9,7 +9,7 @@ import pytest
 from harness.waiting import eventually
 from tests.e2e.cluster.control_plane import Cluster
 from tests.e2e.cluster.release import WORKLOADS, Release, new_release
-from tests.integration.deploy.chart import SERVICES
+from tests.integration.deploy.chart import MEASURED, SERVICES
 
 pytestmark = pytest.mark.cluster
 
@@ -65,7 +65,7 @@ def test_a_misspelt_field_is_reported(release: Release) -> None:
 def test_services_stopped_for_a_restore_stay_stopped_until_started_again(
     release: Release,
 ) -> None:
-    for service in SERVICES:
+    for service in MEASURED:
         scale(release, service, 0)
     eventually(
         lambda: [pod["metadata"]["name"] for pod in release.pods()] == ["t-tollgate-mysql-0"]
@@ -80,11 +80,12 @@ def test_services_stopped_for_a_restore_stay_stopped_until_started_again(
     time.sleep(3)  # the autoscalers check twice a second
     assert len(release.pods()) == 1
 
-    for service in SERVICES:
+    for service in MEASURED:
         scale(release, service, 1)
 
     for service in SERVICES:
         release.await_ready("Deployment", f"t-tollgate-{service}", 2)
+    release.await_ready("Deployment", "t-tollgate-billing-verify", 1)
 
 
 def test_an_upgrade_whose_pods_never_start_keeps_the_old_ones_and_is_rolled_back(
@@ -148,5 +149,10 @@ def test_a_changed_password_takes_effect_and_survives_a_rollback(release: Releas
     now = checksums(release)
     release.rollback(before)
 
-    assert {name for name in now if now[name] != was[name]} == {"mysql", "auth", "billing"}
+    assert {name for name in now if now[name] != was[name]} == {
+        "mysql",
+        "auth",
+        "billing",
+        "billing-verify",
+    }
     assert release.secrets()["t-tollgate-mysql"]["auth-password"] == changed

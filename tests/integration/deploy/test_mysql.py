@@ -257,10 +257,12 @@ class TestRendered:
 
         assert 'S="tollgate-auth tollgate-billing"' in steps  # inference's journals contain usage
         assert 'R="restore-$(date +%s)"' in steps  # a second drill needs another name
-        down, up = (steps.index(f"$N scale deployment $S --replicas {n}") for n in (0, 2))
+        down = steps.index("$N scale deployment $S $V --replicas 0")
+        up = steps.index("$N scale deployment $S --replicas 2")
         upgrade = next(n for n, step in enumerate(steps) if step.startswith("helm "))
         assert down < steps.index('$N create job --from=cronjob/tollgate-mysql-restore "$R"') < up
         assert up < upgrade  # --wait accepts zero of zero replicas
+        assert up < steps.index("$N scale deployment $V --replicas 1") < upgrade
 
     @pytest.mark.costly
     def test_data_is_durable_and_survives_the_release(self) -> None:
