@@ -121,6 +121,15 @@ def _exposed(settings: tuple[str, ...]) -> Iterator[tuple[str, str]]:
                 yield name.removeprefix("t-tollgate-"), match["path"]["value"]
 
 
+def test_a_gateway_accepts_the_number_of_rules_and_matches() -> None:
+    """As the standard channel of the Gateway API limits them; its schemas are not here."""
+    rules = [route["spec"]["rules"] for route in render(scenario="gateway").of("HTTPRoute")]
+
+    assert rules
+    assert max(map(len, rules)) <= 16
+    assert max(len(rule["matches"]) for route in rules for rule in route) <= 8
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_every_path_of_caddy_has_a_route(service: str, routes: Routes) -> None:
     caddyfile = (ROOT / "deploy" / "compose" / "Caddyfile").read_text()
