@@ -50,7 +50,8 @@ class TestScenario:
 
         for kind in WORKLOADS:
             for name in names(release.find("apps/v1", kind)):
-                release.await_ready(kind, name, 1 if name.endswith("-mysql") else fewest)
+                is_single = name.endswith(("-mysql", "-billing-verify"))
+                release.await_ready(kind, name, 1 if is_single else fewest)
         events = release.api.find("v1", "Event", namespace=release.namespace)
         assert [event["message"] for event in events if event["reason"] == "FailedCreate"] == []
 
