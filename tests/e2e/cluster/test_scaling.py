@@ -160,7 +160,7 @@ def test_a_fluctuating_load_does_not_make_the_counts_fluctuate(
     scaled: Scaled,
 ) -> None:
     maximum = {name: scaled.rules(name)["maxReplicas"] for name in SERVICES}
-    minutes = dict(zip(SERVICES, (2, 5, 9), strict=True))
+    minutes = dict(zip(SERVICES, (2, 5, 9, 7), strict=True))
 
     def saw_tooth(now: float) -> None:
         teeth = {name: now / minutes[name] % 1 for name in SERVICES}
