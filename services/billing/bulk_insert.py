@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -21,6 +22,8 @@ ColumnInsert = tuple[Insert, Mapping[str, Sequence[Any]]]
 
 _ROWS_PER_STATEMENT = 2_000
 """A row has at most about 700 bytes, and servers accept statements of at least 4 MiB."""
+_WRITERS = ThreadPoolExecutor(2, thread_name_prefix="insert")
+"""Threads for this alone: others may be busy for long, while a transaction here holds its locks."""
 
 
 def table_of(model: type[Base]) -> Table:
@@ -45,7 +48,7 @@ async def upsert(
     if rows:
         dialect = session.get_bind().dialect.name
         changes = {"add": add, "add_amounts": add_amounts, "put": put}
-        await insert_columns(session, *upserting(model, rows, dialect=dialect, **changes))
+        await _insert(session, upserting(model, rows, dialect=dialect, **changes))
 
 
 def upserting(
@@ -57,7 +60,7 @@ def upserting(
     add_amounts: Sequence[str] = (),
     put: Sequence[str] = (),
 ) -> ColumnInsert:
-    """Return the INSERT of `upsert`, for `insert_in_turn`.
+    """Return the INSERT of `upsert`, for `insert_all`.
 
     This is the one statement that differs between the two databases. Rows are sorted by primary
     key, so that concurrent batches wait for one another instead of deadlocking.
@@ -114,42 +117,41 @@ def _upserting(
 async def insert_rows(
     session: AsyncSession, statement: Insert, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Run an INSERT of rows that all have the same columns; see `insert_columns`."""
-    await insert_columns(session, statement, by_column(rows))
+    """Run an INSERT of rows that all have the same columns."""
+    await _insert(session, (statement, by_column(rows)))
 
 
-async def insert_columns(
-    session: AsyncSession, statement: Insert, columns: Mapping[str, Sequence[Any]]
-) -> None:
-    """Run an INSERT of rows, given by column.
+async def insert_all(session: AsyncSession, inserts: Iterable[ColumnInsert]) -> None:
+    """Run INSERTs one after the other.
+
+    While a MySQL server runs one, a thread takes the next from `inserts` and writes its text.
+    """
+    if session.get_bind().dialect.name != "mysql":
+        for insert in inserts:
+            await _insert(session, insert)
+        return
+    connection = await session.connection()
+    texts = await _texts(connection, inserts)
+    take = partial(asyncio.get_running_loop().run_in_executor, _WRITERS, next, texts, None)
+    following = take()
+    while (text := await following) is not None:
+        following = take()
+        await _run(connection, text)
+
+
+async def _insert(session: AsyncSession, insert: ColumnInsert) -> None:
+    """Run an INSERT.
 
     On MySQL this writes the values into the statement's text. SQLAlchemy and the driver would
     convert every value on its own, which takes longer than the server needs to store it.
     """
     if session.get_bind().dialect.name != "mysql":
+        statement, columns = insert
         rows = zip(*columns.values(), strict=True)
         await session.execute(statement, [dict(zip(columns, row, strict=True)) for row in rows])
         return
     connection = await session.connection()
-    for text in await _texts(connection, [(statement, columns)]):
-        await _run(connection, text)
-
-
-async def insert_in_turn(session: AsyncSession, inserts: Iterable[ColumnInsert]) -> None:
-    """Run INSERTs like `insert_columns`, one after the other.
-
-    While a MySQL server runs one, a thread takes the next from `inserts` and writes its text.
-    """
-    if session.get_bind().dialect.name != "mysql":
-        for statement, columns in inserts:
-            await insert_columns(session, statement, columns)
-        return
-    connection = await session.connection()
-    texts = await _texts(connection, inserts)
-    take = partial(asyncio.get_running_loop().run_in_executor, None, next, texts, None)
-    following = take()
-    while (text := await following) is not None:
-        following = take()
+    for text in await _texts(connection, [insert]):
         await _run(connection, text)
 
 

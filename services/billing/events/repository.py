@@ -15,7 +15,8 @@ from services.billing.events.rating import Rated
 from services.billing.invoices.models import LateEvent
 from services.billing.models import EventConflict, EventKey, UsageEvent
 
-_ADD_KEYS, _ADD_EVENTS, _ADD_LATE = map(insert, map(table_of, (EventKey, UsageEvent, LateEvent)))
+_ADD_KEYS, _ADD_EVENTS = insert(table_of(EventKey)), insert(table_of(UsageEvent))
+_ADD_LATE = insert(table_of(LateEvent))
 
 
 class ConflictKey(NamedTuple):

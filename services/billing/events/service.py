@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.billing.bulk_insert import insert_in_turn
+from services.billing.bulk_insert import insert_all
 from services.billing.corrections.recalls import note_arrivals
 from services.billing.events import repository
 from services.billing.events.batch import Batch, find_likely_repeats, read_batch
@@ -186,7 +186,7 @@ async def _write(
     )
     sums = sum_inserts(session, months=rating.months, hours=rating.hours, versions=rating.versions)
     try:
-        await insert_in_turn(session, chain(events, sums))
+        await insert_all(session, chain(events, sums))
     except IntegrityError as error:
         if look_up_all:
             raise

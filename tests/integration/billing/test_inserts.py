@@ -1,5 +1,7 @@
 """Many rows in one statement: every value is stored exactly as given."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +14,7 @@ from services.billing import bulk_insert as billing_database
 from services.billing.bulk_insert import (
     ColumnInsert,
     by_column,
-    insert_in_turn,
+    insert_all,
     insert_rows,
     table_of,
     upsert,
@@ -96,7 +98,7 @@ class TestInsertRows:
         assert await self.stored(database) == rows
 
 
-class TestInsertInTurn:
+class TestInsertAll:
     async def test_inserts_run_in_their_order_and_see_the_rows_before(
         self, database: Database
     ) -> None:
@@ -110,7 +112,7 @@ class TestInsertInTurn:
             yield upserting(NumberSeries, rows, dialect=dialect, add=["last"])
 
         async with database.transaction() as session:
-            await insert_in_turn(session, inserts())
+            await insert_all(session, inserts())
 
         assert await self.stored(database) == [n + 1 for n in range(count)]
 
@@ -122,7 +124,7 @@ class TestInsertInTurn:
 
         with pytest.raises(IntegrityError):
             async with database.transaction() as session:
-                await insert_in_turn(session, [(statement, twice), (statement, once)])
+                await insert_all(session, [(statement, twice), (statement, once)])
 
         assert await self.stored(database) == []
 
@@ -135,9 +137,25 @@ class TestInsertInTurn:
 
         with pytest.raises(ZeroDivisionError):
             async with database.transaction() as session:
-                await insert_in_turn(session, inserts())
+                await insert_all(session, inserts())
 
         assert await self.stored(database) == []
+
+    async def test_they_do_not_wait_for_threads_that_do_other_work(
+        self, database: Database
+    ) -> None:
+        over = threading.Event()
+        loop = asyncio.get_running_loop()
+        others = [loop.run_in_executor(None, over.wait, 60) for _ in range(64)]
+        statement = insert(table_of(NumberSeries))
+        try:
+            async with asyncio.timeout(20), database.transaction() as session:
+                await insert_all(session, [(statement, by_column([counted("a", 1)]))])
+        finally:
+            over.set()
+            await asyncio.gather(*others)
+
+        assert await self.stored(database) == [1]
 
     async def stored(self, database: Database) -> list[int]:
         async with database.snapshot() as session:
