@@ -61,8 +61,8 @@ test-rolling: .venv/dev.stamp ## Replace, scale and drain real services behind H
 test-slow: .venv/dev.stamp ## Run the slow tests, tests that make test runs on one database, and properties on many examples
 	@scripts/test-tools.sh
 	@scripts/mustang.sh
-	@$(BIN)/pytest -m slow
-	@$(BIN)/pytest -m any_database --every-database
+	@$(BIN)/pytest -m slow --costly
+	@$(BIN)/pytest -m any_database --every-database --costly
 	@exec $(BIN)/pytest tests/unit --hypothesis-profile thorough
 
 test-locks: ## Resolve every lock with one version of pip: PIP=22.3 (default: the newest)
