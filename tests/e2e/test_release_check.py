@@ -9,12 +9,13 @@ from harness.platform import Platform
 from harness.stores import PlatformStore
 from harness.waiting import eventually
 
+pytestmark = pytest.mark.costly
+
 
 def tollgate(platform: Platform, *words: str) -> subprocess.CompletedProcess[str]:
     return platform.run("models", *words)
 
 
-@pytest.mark.costly
 def test_the_sample_model_is_checked_by_a_temporary_client(platform: Platform) -> None:
     checked = tollgate(platform, "check", "wine", "--json")
     platform.environment["TOLLGATE_CHECK_ACCOUNT_SEED"] = "any secret"
@@ -29,7 +30,6 @@ def test_the_sample_model_is_checked_by_a_temporary_client(platform: Platform) -
         assert "release check" not in auth.get("/clients").text
 
 
-@pytest.mark.costly
 def test_a_withdrawn_first_release_is_no_longer_served(platform: Platform) -> None:
     url = platform.urls["inference"]
     number = PlatformStore(platform.home).live("wine").number

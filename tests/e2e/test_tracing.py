@@ -110,6 +110,7 @@ class TestTraces:
             )
 
 
+@pytest.mark.costly
 class TestStarting:
     def run(self, folder: Path, *arguments: str, **environment: str) -> tuple[int, str]:
         """Run Python without OpenTelemetry's SDK; return its exit code and output."""
@@ -127,7 +128,6 @@ class TestStarting:
         )
         return result.returncode, result.stdout + result.stderr
 
-    @pytest.mark.costly
     def test_without_the_packages_one_line_reports_it(self, tmp_path: Path) -> None:
         code, output = self.run(
             tmp_path, "-m", "services.billing", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:4318"
@@ -138,6 +138,5 @@ class TestStarting:
             "error: OTEL_EXPORTER_OTLP_ENDPOINT: install tollgate[otel] to send traces: "
         )
 
-    @pytest.mark.costly
     def test_without_an_endpoint_the_packages_are_not_needed(self, tmp_path: Path) -> None:
         assert self.run(tmp_path, "-c", "import services.billing.app") == (0, "")

@@ -14,6 +14,8 @@ from harness.services import SERVICES, ServiceProcesses
 from harness.waiting import eventually
 from tests.e2e.chaos.caller import Caller, new_plan
 
+pytestmark = pytest.mark.costly
+
 _VOLUME_BYTES = 4 * 2**20
 _AT_MOST = 200
 """Writes until one finds no space: the last page of a file has some left."""
@@ -95,7 +97,6 @@ def write_until_refused(write: Callable[[], httpx.Response], *, expected: int) -
     raise AssertionError("it never ran out of space")
 
 
-@pytest.mark.costly
 def test_a_full_volume_under_the_journal_is_an_unbilled_503(
     platform: ServiceProcesses, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:
@@ -114,7 +115,6 @@ def test_a_full_volume_under_the_journal_is_an_unbilled_503(
     eventually(caller.all_billed)
 
 
-@pytest.mark.costly
 def test_a_full_volume_under_the_database_is_a_503_and_loses_nothing_acknowledged(
     platform: ServiceProcesses, caller: Caller, volumes: tuple[Volume, Volume]
 ) -> None:

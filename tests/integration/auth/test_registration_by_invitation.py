@@ -65,6 +65,7 @@ async def take_rights(session: AsyncSession, app: FastAPI, how: str) -> None:
         await session.execute(delete(User).where(User.email == ADMIN))
 
 
+@pytest.mark.costly
 class TestOrganisations:
     @pytest.fixture
     async def organisation(self, client: AsyncClient) -> tuple[Person, str]:
@@ -72,7 +73,6 @@ class TestOrganisations:
         ada = await sign_up(client, "ada@example.com")
         return ada, await ada.create_organisation()
 
-    @pytest.mark.costly
     async def test_an_organisations_invitation_waits_until_an_administrator_invites_too(
         self,
         closed: FastAPI,
@@ -96,7 +96,6 @@ class TestOrganisations:
         assert await count(database, User) == before + 1
         assert (await ada.roles(id))[BOB] == "developer"
 
-    @pytest.mark.costly
     async def test_the_page_registers_nobody_either(
         self,
         closed: FastAPI,

@@ -95,13 +95,13 @@ async def test_unknown_and_mistyped_keys_and_two_kinds_of_credentials_are_401(
             assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
 
 
+@pytest.mark.costly
 class TestRevocation:
     """The whole way: an act in auth, its feed, billing's reader, and the next request."""
 
     async def refuses(self, client: AsyncClient, headers: Headers) -> bool:
         return (await client.get("/usage", headers=headers)).status_code == 401
 
-    @pytest.mark.costly
     async def test_a_deleted_key_is_refused(self, client: AsyncClient, auth: RunningAuth) -> None:
         key = await auth.new_key()
         headers = {"X-API-Key": key["key"]}
@@ -111,7 +111,6 @@ class TestRevocation:
 
         await eventually_async(lambda: self.refuses(client, headers))
 
-    @pytest.mark.costly
     async def test_during_an_overlap_both_keys_work_and_then_the_new_one(
         self, client: AsyncClient, auth: RunningAuth
     ) -> None:
@@ -130,7 +129,6 @@ class TestRevocation:
         await eventually_async(lambda: self.refuses(client, before))
         assert (await client.get("/usage", headers=after)).status_code == 200
 
-    @pytest.mark.costly
     async def test_disabling_a_user_ends_the_keys_and_enabling_brings_them_back(
         self, client: AsyncClient, auth: RunningAuth
     ) -> None:

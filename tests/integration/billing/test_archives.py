@@ -35,6 +35,8 @@ from tests.integration.billing.months import (
 )
 from tests.integration.billing.test_recalls import store_recall
 
+pytestmark = pytest.mark.costly
+
 LATER = datetime(2026, 12, 10, 12, tzinfo=UTC)
 
 
@@ -88,7 +90,6 @@ async def answers(
 
 
 class TestReading:
-    @pytest.mark.costly
     async def test_every_answer_stays_the_same(
         self,
         client: AsyncClient,
@@ -108,7 +109,6 @@ class TestReading:
         assert await answers(client, ada, admin, october) == before
         assert await verify(database, archives) == []
 
-    @pytest.mark.costly
     async def test_every_answer_stays_the_same_while_events_are_deleted(
         self,
         client: AsyncClient,
@@ -125,7 +125,6 @@ class TestReading:
         assert 0 < await count(database, UsageEvent, UsageEvent.period == PERIOD) < 11
         assert await answers(client, ada, admin, october) == before
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("group_by", ["hour", "version"])
     async def test_a_month_that_is_archived_while_usage_is_read_counts_once(
         self,
@@ -151,7 +150,6 @@ class TestReading:
 
         assert during.json() == before.json()
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("damage", ["damaged", "missing"])
     async def test_a_file_that_is_not_what_was_written_is_named_and_never_read(
         self,
@@ -186,7 +184,6 @@ class TestReading:
         word = "is damaged" if damage == "damaged" else "is missing"
         assert f"archives: {PERIOD}, file 2: {word}" in await verify(database, archives)
 
-    @pytest.mark.costly
     async def test_an_account_without_archived_usage_needs_no_file(
         self,
         client: AsyncClient,
@@ -211,7 +208,6 @@ class TestReading:
         assert usage.json()["total"]["requests"] == 1
         assert export.status_code == 200
 
-    @pytest.mark.costly
     async def test_without_duckdb_what_needs_an_archive_says_so(
         self,
         client: AsyncClient,
@@ -232,7 +228,6 @@ class TestReading:
 
 
 class TestBilling:
-    @pytest.mark.costly
     async def test_an_archived_event_that_comes_again_is_a_duplicate_as_before(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:
@@ -249,7 +244,6 @@ class TestBilling:
         assert await count(database, EventConflict) == 1
         assert await verify(database, archives) == []
 
-    @pytest.mark.costly
     async def test_a_new_event_of_an_archived_month_is_billed_in_the_open_one(
         self,
         client: AsyncClient,
@@ -274,7 +268,6 @@ class TestBilling:
             each | {"invoice": issued.number} if each["id"] == late["id"] else each for each in page
         ]
 
-    @pytest.mark.costly
     async def test_archived_events_are_taken_back_once(
         self,
         client: AsyncClient,
@@ -296,7 +289,6 @@ class TestBilling:
         assert [each.json()["events"] for each in answers[:2]] == [2, 1]
         assert await verify(database, archives) == []
 
-    @pytest.mark.costly
     async def test_a_recall_reaches_archived_events_and_closing_keeps_its_sums(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:

@@ -38,8 +38,8 @@ LATER = datetime(2026, 12, 10, 12, tzinfo=UTC)
 DECEMBER = datetime(2027, 1, 10, tzinfo=UTC)
 
 
+@pytest.mark.costly
 class TestKills:
-    @pytest.mark.costly
     async def test_a_run_that_is_killed_at_any_step_continues_when_repeated(
         self,
         client: AsyncClient,
@@ -64,7 +64,6 @@ class TestKills:
         folder = Path(archives.store.url) / "usage" / PERIOD
         assert len(list(folder.iterdir())) > again.files  # those of killed runs stay
 
-    @pytest.mark.costly
     async def test_of_two_archivers_at_once_one_records_its_files(
         self,
         database: Database,
@@ -87,7 +86,6 @@ class TestKills:
         assert await count(database, ArchivePart) == one.files
         assert await verify(database, archives) == []
 
-    @pytest.mark.costly
     async def test_on_a_server_only_one_archiver_works(
         self,
         database: Database,
@@ -173,8 +171,8 @@ class TestRefusals:
         assert await count(database, UsageEvent) == 12
 
 
+@pytest.mark.costly
 class TestVerify:
-    @pytest.mark.costly
     async def test_any_changed_cell_of_what_is_recorded_is_found(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:
@@ -187,7 +185,6 @@ class TestVerify:
         # When something happened is for people; a file's name is found because it is then missing.
         assert unnoticed == [("archives", "archived_at"), ("archives", "dropped_at")]
 
-    @pytest.mark.costly
     async def test_an_archived_event_without_its_identity_is_found(
         self, database: Database, october: list[Json], archives: Archives
     ) -> None:

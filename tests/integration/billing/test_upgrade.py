@@ -26,6 +26,8 @@ from tests.integration.billing.money import (
 )
 from tests.integration.common.test_migrations import at_revision
 
+pytestmark = pytest.mark.costly
+
 MOST = 2**63 - 1
 """The largest amount that the version before could store."""
 CREDIT = (
@@ -73,7 +75,6 @@ async def upgraded(
     await database.close()
 
 
-@pytest.mark.costly
 async def test_amounts_stored_before_can_grow_beyond_64_bits(
     upgraded: tuple[Database, VersionBefore, str],
 ) -> None:
@@ -92,7 +93,6 @@ async def test_amounts_stored_before_can_grow_beyond_64_bits(
     assert await verify(database) == []
 
 
-@pytest.mark.costly
 async def test_the_version_before_can_run_beside_the_new_one(
     upgraded: tuple[Database, VersionBefore, str],
 ) -> None:

@@ -10,6 +10,8 @@ from cli.main import app
 from services.auth.app import MIGRATIONS
 from services.common.db.migrations import migrate
 
+pytestmark = pytest.mark.costly
+
 
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["auth", "keys", *arguments])
@@ -31,7 +33,6 @@ def states() -> list[str]:
     return [key["state"] for key in json.loads(run("list", "--json").stdout)]
 
 
-@pytest.mark.costly
 @pytest.mark.usefixtures("database_url")
 def test_keys_are_rotated_listed_and_retired() -> None:
     none = run("list")
@@ -58,7 +59,6 @@ def test_keys_are_rotated_listed_and_retired() -> None:
     assert leaked.stdout.split()[0] in after.stdout
 
 
-@pytest.mark.costly
 @pytest.mark.usefixtures("database_url")
 def test_a_wrong_passphrase_is_explained_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("rotate").exit_code == 0

@@ -18,6 +18,8 @@ from harness.waiting import is_answering
 from services.billing.database import MIGRATIONS
 from services.common.db.migrations import migrate
 
+pytestmark = pytest.mark.costly
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -50,14 +52,12 @@ def tamper(books: Path) -> None:
     link.close()
 
 
-@pytest.mark.costly
 async def test_consistent_books_pass(books: Path) -> None:
     result = verify(books)
 
     assert (result.returncode, result.stdout, result.stderr) == (0, "all sums agree\n", "")
 
 
-@pytest.mark.costly
 async def test_every_difference_is_a_line_and_the_exit_code_is_1(books: Path) -> None:
     tamper(books)
 
@@ -70,7 +70,6 @@ async def test_every_difference_is_a_line_and_the_exit_code_is_1(books: Path) ->
     assert json.loads(as_json.stdout) == {"differences": [line.removeprefix("error: ")]}
 
 
-@pytest.mark.costly
 async def test_an_unreadable_database_is_reported_in_one_line(tmp_path: Path) -> None:
     result = verify(tmp_path / "none" / "billing.db")
 
@@ -79,7 +78,6 @@ async def test_an_unreadable_database_is_reported_in_one_line(tmp_path: Path) ->
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.costly
 def test_watching_measures_what_differs_until_it_is_stopped(books: Path, tmp_path: Path) -> None:
     tamper(books)
     port, log = free_port(), tmp_path / "log"
@@ -106,7 +104,6 @@ def test_watching_measures_what_differs_until_it_is_stopped(books: Path, tmp_pat
     assert "ada" in logged[0]["difference"]
 
 
-@pytest.mark.costly
 def test_a_port_that_is_taken_is_reported_in_one_line(books: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("", 0))

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.costly
+
 ROOT = Path(__file__).parents[3]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 IMAGES = ("auth", "billing", "inference", "trainer")
@@ -158,7 +160,6 @@ def commands(image: Image) -> list[tuple[list[str], bool, int, str]]:
     return [tuple(each) for each in json.loads(listed.stdout)]
 
 
-@pytest.mark.costly
 def test_every_command_that_an_image_lists_can_show_its_help(
     image: Image, commands: list[tuple[list[str], bool, int, str]]
 ) -> None:
@@ -169,7 +170,6 @@ def test_every_command_that_an_image_lists_can_show_its_help(
     assert all("Usage: tollgate" in text for *_, text in commands)
 
 
-@pytest.mark.costly
 def test_a_command_that_an_image_cannot_run_says_what_is_missing(
     image: Image, commands: list[tuple[list[str], bool, int, str]]
 ) -> None:
@@ -188,7 +188,6 @@ def test_a_command_that_an_image_cannot_run_says_what_is_missing(
         )
 
 
-@pytest.mark.costly
 @pytest.mark.parametrize("image", ["inference", "trainer"], indirect=True)
 def test_the_stores_and_keys_are_managed_where_the_registry_is(image: Image) -> None:
     made, keys, models, status, feedback, report, sweep = image.run_each(
@@ -209,7 +208,6 @@ def test_the_stores_and_keys_are_managed_where_the_registry_is(image: Image) -> 
     )
 
 
-@pytest.mark.costly
 @pytest.mark.parametrize("image", ["trainer"], indirect=True)
 def test_the_trainer_image_trains(image: Image) -> None:
     data = image.folder / "home" / "data" / "wine"
@@ -222,7 +220,6 @@ def test_the_trainer_image_trains(image: Image) -> None:
     assert re.fullmatch(r"error: (?!unexpected).*\n", ended.stderr)
 
 
-@pytest.mark.costly
 @pytest.mark.parametrize(
     ("image", "command", "message"),
     [

@@ -75,6 +75,7 @@ def a_crashing_pod(name: str, *, released: datetime) -> Pod:
     }
 
 
+@pytest.mark.costly
 class TestInTheCluster:
     @pytest.fixture
     def cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -91,7 +92,6 @@ class TestInTheCluster:
         words = ("--helm-release", "shop", "--namespace", "sales", "--within", "0", "--withdraw")
         return run("wait", "wine", "--release", "2", *words)
 
-    @pytest.mark.costly
     def test_the_job_sees_that_every_pod_serves_the_release(
         self, run: Run, cluster: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -109,7 +109,6 @@ class TestInTheCluster:
             f"delete job {name} -n sales --wait=false --ignore-not-found"
         )
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("command", ["get", "apply", "logs"])
     def test_a_command_that_fails_for_a_moment_is_repeated(
         self, run: Run, cluster: Path, monkeypatch: pytest.MonkeyPatch, command: str
@@ -124,7 +123,6 @@ class TestInTheCluster:
         assert ended.exit_code == 0
         assert ended.stderr.count(f"`kubectl {command}` failed; retrying") == TRIES - 1
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("command", ["get", "apply", "logs"])
     def test_a_command_that_keeps_failing_ends_without_a_verdict(
         self,
@@ -145,7 +143,6 @@ class TestInTheCluster:
         assert (ended.exit_code, live(two)) == (1, (2, SECOND))
         assert "nothing was withdrawn" in ended.stderr.splitlines()[-1]
 
-    @pytest.mark.costly
     def test_pods_that_all_crash_since_the_release_withdraw_it(
         self, run: Run, two: Workshop, cluster: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -164,7 +161,6 @@ class TestInTheCluster:
         assert withdrawal is not None
         assert withdrawal.reason == "every pod has been crashing since the release"
 
-    @pytest.mark.costly
     def test_pods_that_crash_do_not_outweigh_one_that_serves_the_release(
         self, run: Run, two: Workshop, cluster: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -178,7 +174,6 @@ class TestInTheCluster:
 
         assert (ended.exit_code, live(two)) == (0, (2, SECOND))
 
-    @pytest.mark.costly
     def test_the_job_sees_a_pod_on_an_older_release(
         self, run: Run, two: Workshop, cluster: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -189,7 +184,6 @@ class TestInTheCluster:
         assert (ended.exit_code, live(two)) == (1, (3, FIRST))
         assert f"error: {url} serves release 1" in ended.stderr
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("fault", ["no pods", "no log"])
     def test_a_job_without_an_outcome_withdraws_nothing(
         self,

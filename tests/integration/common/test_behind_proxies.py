@@ -97,17 +97,16 @@ def test_an_early_response_passes_through_a_proxy(service: int, kind: str, tmp_p
                 assert (answer.code, json.load(answer)["path"]) == (401, "/early/401")
 
 
+@pytest.mark.costly
 class TestJava:
     """Java's HTTP client requests HTTP/2 in the first request on every plain connection."""
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("size", [1, 300_000 // 3])
     def test_its_requests_are_read_completely(
         self, service: int, java_client: list[str], size: int
     ) -> None:
         assert _post(java_client, service, "x" * size) == [(200, size)] * 3
 
-    @pytest.mark.costly
     def test_its_requests_are_read_completely_behind_a_proxy(
         self, port: int, java_client: list[str]
     ) -> None:

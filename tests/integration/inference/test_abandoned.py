@@ -162,8 +162,8 @@ class TestDeadline:
         assert neighbours.charged_to(account) == answered
 
 
+@pytest.mark.costly
 class TestClosedConnections:
-    @pytest.mark.costly
     async def test_a_request_that_waits_is_dropped_and_not_billed_if_its_client_closes(
         self, slow: str, neighbours: Neighbours
     ) -> None:
@@ -186,7 +186,6 @@ class TestClosedConnections:
         assert dropped >= 3
         assert len(neighbours.charged_to(account)) == sent - dropped + 1
 
-    @pytest.mark.costly
     async def test_a_waiting_request_of_a_client_that_closed_its_own_side_gets_503(
         self, slow: str, neighbours: Neighbours
     ) -> None:
@@ -203,7 +202,6 @@ class TestClosedConnections:
 
         assert problems == ["urn:tollgate:problem:abandoned"]
 
-    @pytest.mark.costly
     async def test_a_client_that_only_closes_its_own_side_is_answered_if_no_request_waits(
         self, slow: str, neighbours: Neighbours
     ) -> None:

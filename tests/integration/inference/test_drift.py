@@ -78,6 +78,7 @@ def rows(*, shift: float, missing: float = 0.0) -> list[list[float | None]]:
     return made
 
 
+@pytest.mark.costly
 class TestOverHttp:
     async def index_of(
         self, client: httpx.AsyncClient, bearer: dict[str, str], sent: list[list[float | None]]
@@ -106,7 +107,6 @@ class TestOverHttp:
             ),
         }
 
-    @pytest.mark.costly
     async def test_rows_like_the_training_data_show_little_drift(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:
@@ -117,7 +117,6 @@ class TestOverHttp:
         assert found["missing"] == 0
         assert 0.3 < found["share of 1"] < 0.7
 
-    @pytest.mark.costly
     async def test_a_shifted_column_and_missing_values_show_drift(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:
@@ -130,7 +129,6 @@ class TestOverHttp:
         assert found["missing"] == 0.5
         assert found["share of 1"] > 0.9
 
-    @pytest.mark.costly
     async def test_text_and_booleans_are_compared_too(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:
@@ -149,7 +147,6 @@ class TestOverHttp:
                     > 0.25
                 )
 
-    @pytest.mark.costly
     async def test_too_few_rows_give_no_index_and_rows_over_the_limit_are_not_sampled(
         self, settings: InferenceSettings, neighbours: Neighbours, bearer: dict[str, str]
     ) -> None:

@@ -294,8 +294,8 @@ async def test_the_time_of_a_request_runs_while_its_body_is_on_the_way(
     assert [reply.status for reply in late] == [503, 503]
 
 
+@pytest.mark.costly
 class TestDisk:
-    @pytest.mark.costly
     async def test_failures_refuse_all_connections_that_wait_and_bill_none(
         self,
         synced: Served,
@@ -320,7 +320,6 @@ class TestDisk:
         assert [reply.status for reply in replies] == [503] * 9
         await eventually(lambda: number_charged(neighbours, account, 1))
 
-    @pytest.mark.costly
     async def test_answers_close_a_connection_as_the_ordinary_path_does(
         self, synced: Served, authorization: str, syncing: Syncing
     ) -> None:
@@ -340,7 +339,6 @@ class TestDisk:
 
         assert replies[0] == replies[1]
 
-    @pytest.mark.costly
     async def test_answers_to_clients_that_left_do_not_keep_others_waiting(
         self, synced: Served, authorization: str, account: str, syncing: Syncing
     ) -> None:

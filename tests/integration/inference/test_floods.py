@@ -275,8 +275,8 @@ class TestLargeBodies:
         assert events[0] == events[1] != events[2]
 
 
+@pytest.mark.costly
 class TestUnfinishedBodies:
-    @pytest.mark.costly
     async def test_occupy_no_slot(self, server: Server) -> None:
         accounts = [str(uuid.uuid4()) for _ in range(4)]
 
@@ -290,7 +290,6 @@ class TestUnfinishedBodies:
                     assert answer.status_code == 200
                 assert await metric(other, "tollgate_inference_requests_in_flight") == 0
 
-    @pytest.mark.costly
     async def test_of_one_account_use_no_more_memory_than_its_share(
         self, server: Server, account: str
     ) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from harness.programs import ROOT
 
+pytestmark = pytest.mark.costly
+
 
 def run(folder: Path, *arguments: str, installed: bool, **environment: str) -> tuple[int, str]:
     """Run Python with or without gRPC's package; return its exit code and output."""
@@ -35,7 +37,6 @@ def run(folder: Path, *arguments: str, installed: bool, **environment: str) -> t
     return result.returncode, result.stdout + result.stderr
 
 
-@pytest.mark.costly
 def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -50,7 +51,6 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.costly
 def test_without_the_package_one_line_reports_it(tmp_path: Path) -> None:
     code, output = run(
         tmp_path, "-m", "services.inference", installed=False, INFERENCE_GRPC_PORT="8012"
@@ -60,7 +60,6 @@ def test_without_the_package_one_line_reports_it(tmp_path: Path) -> None:
     assert output == "error: INFERENCE_GRPC_PORT: install tollgate[grpc] to serve gRPC\n"
 
 
-@pytest.mark.costly
 def test_without_a_port_the_package_is_not_needed(tmp_path: Path) -> None:
     code, output = run(tmp_path, "-c", "import services.inference.app", installed=False)
 

@@ -150,8 +150,8 @@ async def test_dead_letters_written_during_a_replay_are_kept(
     assert neighbours.charged.keys() == {"old"}
 
 
+@pytest.mark.costly
 class TestCommand:
-    @pytest.mark.costly
     async def test_it_prints_counts_and_fails_only_if_something_remains(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
@@ -167,7 +167,6 @@ class TestCommand:
         assert "1 dead letters" in refused.stdout
         assert "error: billing rejected the dead letters" in refused.stderr
 
-    @pytest.mark.costly
     async def test_it_fails_when_billing_is_away(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:
@@ -180,7 +179,6 @@ class TestCommand:
         assert json.loads(result.stdout)["undelivered"] == 1
         assert "error: billing answered 503" in result.stderr
 
-    @pytest.mark.costly
     async def test_a_missing_folder_is_reported_in_one_line(
         self, tmp_path: Path, neighbours: Neighbours
     ) -> None:

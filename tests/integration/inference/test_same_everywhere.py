@@ -24,8 +24,8 @@ EXAMPLES = settings(
 Rows = list[tuple[Any, ...]]
 
 
+@pytest.mark.costly
 class TestPrediction:
-    @pytest.mark.costly
     @EXAMPLES
     @given(rows=st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=6))
     async def test_of_numbers_is_the_same_in_every_protocol_and_layout(
@@ -61,7 +61,6 @@ class TestPrediction:
         columns = {name: fp64(matrix[:, at : at + 1]) for at, name in enumerate("abc")}
         assert await grpc_typed(caller, "numbers", columns) == expected
 
-    @pytest.mark.costly
     @EXAMPLES
     @given(rows=st.lists(st.tuples(NUMBERS, TEXTS, st.booleans()), min_size=1, max_size=6))
     async def test_of_mixed_columns_is_the_same_in_every_protocol_and_layout(

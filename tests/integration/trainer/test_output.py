@@ -155,8 +155,8 @@ class TestBadData:
         assert "No candidate can be fitted. The largest number is 3e+38, in column 'price'" in line
 
 
+@pytest.mark.costly
 class TestGoodData:
-    @pytest.mark.costly
     def test_is_described_on_the_terminal_in_json_and_in_the_report(self, shop: Workshop) -> None:
         changed = {(row, "bought"): "" for row in range(0, 80, 7)}
         shop.put("m", cases.write(cases.sales(), change=changed))
@@ -181,7 +181,6 @@ class TestGoodData:
         assert "Dropped 12 rows without a value in the target &#39;bought&#39;" in page
         assert manifest.metrics["rows_without_target"] == 12
 
-    @pytest.mark.costly
     def test_excludes_index_groups_and_ignored_columns(self, shop: Workshop) -> None:
         more = {"__index_level_0__": list(range(80)), "id": ["x"] * 80, "house": list(range(80))}
         shop.put("m", parquet(table_of(cases.sales(), **more)), name="a.parquet")
@@ -200,7 +199,6 @@ class TestGoodData:
             "bought (the target), house (the group)." in outcome["notes"]
         )
 
-    @pytest.mark.costly
     def test_with_many_categories_notes_how_they_are_used(self, shop: Workshop) -> None:
         names = [f"town {i // 2}" for i in range(300)]
         rows = [[*row[:2], name, row[3]] for row, name in zip(cases.sales(300), names, strict=True)]
@@ -212,7 +210,6 @@ class TestGoodData:
         assert "Column 'colour' has 144 categories in the training rows" in notes
         assert "the 50 most frequent are used by themselves, and all by the mean target." in notes
 
-    @pytest.mark.costly
     def test_with_times_notes_the_held_out_rows(self, shop: Workshop) -> None:
         days = np.arange(80).astype("datetime64[D]").astype(str)
         rows = [[*row[:2], str(day), row[3]] for row, day in zip(cases.sales(), days, strict=True)]
@@ -226,7 +223,6 @@ class TestGoodData:
         assert "Rows without a time count as older than all others (1)." in notes
         assert "colour (the time; it only decides which rows are held out)" in notes
 
-    @pytest.mark.costly
     def test_with_an_empty_column_notes_it(self, shop: Workshop) -> None:
         shop.put("m", cases.write(cases.with_column(cases.sales(), 1, lambda cell: "NA")))
 

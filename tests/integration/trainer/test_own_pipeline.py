@@ -145,8 +145,8 @@ def is_untouched(shop: Workshop) -> bool:
     return len(shop.store.list_versions("m")) == len(shop.store.list_releases("m")) == 1
 
 
+@pytest.mark.costly
 class TestGoodCode:
-    @pytest.mark.costly
     def test_becomes_an_onnx_version_with_the_file_as_an_artefact(
         self, shop: Workshop, code: Path
     ) -> None:
@@ -167,7 +167,6 @@ class TestGoodCode:
         }
         assert shop.store.read_file(manifest, "pipeline.py") == code.read_bytes()
 
-    @pytest.mark.costly
     def test_competes_with_the_built_in_candidates(self, shop: Workshop, code: Path) -> None:
         code.write_text(GOOD)
 
@@ -176,7 +175,6 @@ class TestGoodCode:
         names = {name.partition(" ")[0] for name in shop.manifest(outcome).metrics["candidates"]}
         assert names == {"pipeline", "linear"}
 
-    @pytest.mark.costly
     def test_is_served_from_a_pickle_that_contains_its_classes(
         self, shop: Workshop, code: Path
     ) -> None:
@@ -196,7 +194,6 @@ class TestGoodCode:
         code.unlink()
         assert load_pickled(content, manifest).run(row, probabilities=True).predictions == ["big"]
 
-    @pytest.mark.costly
     def test_has_the_commit_that_last_changed_it(self, shop: Workshop, code: Path) -> None:
         code.write_text(GOOD)
         git = ["git", "-C", str(code.parent), "-c", "user.name=a", "-c", "user.email=a@b"]

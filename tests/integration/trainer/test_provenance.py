@@ -169,8 +169,8 @@ def failed(
     return shop
 
 
+@pytest.mark.costly
 class TestGate:
-    @pytest.mark.costly
     def test_shows_why_it_failed(self, failed_once: tuple[Workshop, Result]) -> None:
         _, result = failed_once
 
@@ -182,7 +182,6 @@ class TestGate:
         assert "baseline" in result.stderr
         assert "balanced_accuracy" in result.stderr
 
-    @pytest.mark.costly
     def test_may_be_forced_for_a_reason_that_is_kept(self, shop: Workshop) -> None:
         spoil(shop)
 
@@ -374,31 +373,9 @@ class TestDatasetConfig:
         assert shop.train("m").warnings == ["dataset.json: unknown field 'owner'."]
 
     @pytest.mark.costly
-    def test_balanced_classes_have_equal_weight(self, workshop: Workshop) -> None:
-        chance = np.random.default_rng(0)
-        rows = [(round(x, 3), int(x + chance.normal() > 2.2)) for x in chance.normal(size=600)]
-        workshop.put_rows("m", ["x", "y"], rows)
-        recalls = {}
-        for weight in ("null", '"balanced"'):
-            document = f'{{"target": "y", "estimators": ["linear"], "class_weight": {weight}}}'
-            workshop.put("m", document, name="dataset.json")
-            recalls[weight] = workshop.train("m").metrics["candidate"]["balanced_accuracy"]
-
-        assert recalls['"balanced"'] > recalls["null"] + 0.03
-
-    @pytest.mark.costly
     def test_ignored_columns_are_not_features(self, shop: Workshop) -> None:
         shop.put("m", '{"ignore": ["sold", "void"], "estimators": ["linear"]}', "dataset.json")
 
         signature = shop.manifest(shop.train("m", allow_signature_change=True)).signature
 
         assert [column.name for column in signature.columns] == ["size", "colour"]
-
-    def test_data_beyond_the_limit_is_refused_before_it_is_read(self, workshop: Workshop) -> None:
-        part: Path = workshop.home / "data/m/part.csv"
-        workshop.put("m", "a,y\n")
-        with part.open("r+b") as file:
-            file.truncate(2 * 1024**3)  # sparse: no disk is used
-
-        with pytest.raises(DataError, match="2,147,483,648 bytes; TRAINER_MAX_DATA_BYTES allows"):
-            workshop.train("m", target="y")

@@ -10,8 +10,8 @@ from tests.integration.trainer.conftest import Workshop
 NAUGHTY = "<script>alert('$x$')</script>"
 
 
+@pytest.mark.costly
 class TestReport:
-    @pytest.mark.costly
     def test_escapes_names_and_refers_to_no_other_host(self, workshop: Workshop) -> None:
         rows = [
             (size, colour, NAUGHTY if y == "big" else "ok")
@@ -29,7 +29,6 @@ class TestReport:
         assert page.count("<svg") == 3
         assert len(page) < 300_000
 
-    @pytest.mark.costly
     def test_is_drawn_without_warnings_for_names_in_any_script(self, workshop: Workshop) -> None:
         rows = [(i, i // 20) for i in range(40)]
         workshop.put_rows("m", ("\N{CJK UNIFIED IDEOGRAPH-8272}", "y"), rows)

@@ -137,8 +137,8 @@ class TestVersion:
         assert str(workshop.home) not in manifest.model_dump_json()
 
 
+@pytest.mark.costly
 class TestNumbersOnly:
-    @pytest.mark.costly
     def test_a_model_without_text_has_one_input(self, shop: Workshop) -> None:
         manifest = shop.manifest(shop.train("plain"))
 
@@ -147,7 +147,6 @@ class TestNumbersOnly:
         assert labels[:2].tolist() == [1, 3]
         assert probabilities.shape == (3, 3)
 
-    @pytest.mark.costly
     def test_the_same_data_and_seed_make_the_same_model(
         self, shop: Workshop, tmp_path: Path
     ) -> None:
@@ -160,7 +159,6 @@ class TestNumbersOnly:
         assert first.files["model.onnx"] == second.files["model.onnx"]
         assert first.metrics["candidate"] == second.metrics["candidate"]
 
-    @pytest.mark.costly
     def test_a_repeated_key_does_nothing(self, shop: Workshop) -> None:
         first = shop.train("plain", idempotency_key="drop-1")
         versions = shop.store.list_versions("plain")
@@ -173,20 +171,19 @@ class TestNumbersOnly:
         assert shop.store.list_releases("plain") == []
 
 
+@pytest.mark.costly
 class TestGate:
     @pytest.fixture
     def released(self, trained_once: Workshop, tmp_path: Path) -> Workshop:
         """Copies a state folder in which `m` is live."""
         return trained_once.copy(tmp_path / "copy")
 
-    @pytest.mark.costly
     def test_a_candidate_as_good_as_the_live_version_passes(self, released: Workshop) -> None:
         outcome = released.train("m", release=True)
 
         assert (outcome.gate, outcome.release) == ("passed", 2)
         assert outcome.metrics["live"]["log_loss"] == outcome.metrics["candidate"]["log_loss"]
 
-    @pytest.mark.costly
     def test_a_useless_candidate_is_published_but_not_released(self, released: Workshop) -> None:
         labels = [row[-1] for row in samples.rows(samples.text, seed=2)]
         noise = [(*row[:-1], y) for row, y in zip(samples.rows(samples.text), labels, strict=True)]
@@ -199,7 +196,6 @@ class TestGate:
         assert released.manifest(outcome).gate == "failed"
         assert released.store.list_releases("m") == [1]
 
-    @pytest.mark.costly
     def test_a_live_version_with_other_columns_is_still_compared(self, released: Workshop) -> None:
         rows = [("x", *row) for row in samples.rows(samples.text)]
         released.put_rows("m", ["extra", *samples.HEADER], rows)
@@ -210,7 +206,6 @@ class TestGate:
         assert outcome.metrics["live"]["note"] is None
         assert outcome.metrics["live"]["accuracy"] > 0.5
 
-    @pytest.mark.costly
     def test_a_corrupted_live_model_does_not_block_a_new_version(self, released: Workshop) -> None:
         [file] = released.home.glob("models/m/versions/*/model.onnx")
         file.write_bytes(b"x")
@@ -263,3 +258,25 @@ class TestDatasetConfig:
             workshop.train("m")
 
         assert workshop.store.list_versions("m") == []
+
+    @pytest.mark.costly
+    def test_balanced_classes_have_equal_weight(self, workshop: Workshop) -> None:
+        chance = np.random.default_rng(0)
+        rows = [(round(x, 3), int(x + chance.normal() > 2.2)) for x in chance.normal(size=600)]
+        workshop.put_rows("m", ["x", "y"], rows)
+        recalls = {}
+        for weight in ("null", '"balanced"'):
+            document = f'{{"target": "y", "estimators": ["linear"], "class_weight": {weight}}}'
+            workshop.put("m", document, name="dataset.json")
+            recalls[weight] = workshop.train("m").metrics["candidate"]["balanced_accuracy"]
+
+        assert recalls['"balanced"'] > recalls["null"] + 0.03
+
+    def test_data_beyond_the_limit_is_refused_before_it_is_read(self, workshop: Workshop) -> None:
+        part: Path = workshop.home / "data/m/part.csv"
+        workshop.put("m", "a,y\n")
+        with part.open("r+b") as file:
+            file.truncate(2 * 1024**3)  # sparse: no disk is used
+
+        with pytest.raises(DataError, match="2,147,483,648 bytes; TRAINER_MAX_DATA_BYTES allows"):
+            workshop.train("m", target="y")

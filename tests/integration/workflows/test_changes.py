@@ -210,8 +210,8 @@ class TestImages:
         assert outcomes["Roll out"] == "success"
 
 
+@pytest.mark.costly
 class TestModels:
-    @pytest.mark.costly
     def test_a_change_of_a_models_code_trains_that_model(self, repository: Repository) -> None:
         before = repository.commit("README.md", "trainer/pipeline.py")
         repository.runner.folders("beer", "wine")
@@ -226,7 +226,6 @@ class TestModels:
         assert call[3:5] == ["--pipeline", "models/wine/pipeline.py"]
         assert call[5:7] == ["--once", f"code/wine/{changed}"]
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("path", ["trainer/pipeline.py", "requirements/trainer.txt"])
     def test_a_change_of_the_trainer_trains_every_model(
         self, repository: Repository, path: str
@@ -242,7 +241,6 @@ class TestModels:
         keys = [call[call.index("--once") + 1] for call in repository.trainings()]
         assert keys == [f"code/beer/{changed}", f"code/wine/{changed}"]
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("path", ["docs/data.md", "services/auth/app.py", "models/beer/x.py"])
     def test_any_other_change_trains_nothing(self, repository: Repository, path: str) -> None:
         trained = repository.commit("README.md", "trainer/pipeline.py")
@@ -255,7 +253,6 @@ class TestModels:
         assert repository.trainings() == []
         assert [name for name, _, _ in repository.runner.ran] == ["models"]
 
-    @pytest.mark.costly
     def test_a_change_whose_own_ci_failed_is_trained_after_the_next(
         self, repository: Repository
     ) -> None:
@@ -269,7 +266,6 @@ class TestModels:
 
         assert [call[-1] for call in repository.trainings()] == [f"code changed: {changed}"]
 
-    @pytest.mark.costly
     def test_a_version_trained_since_by_new_data_is_up_to_date(
         self, repository: Repository
     ) -> None:
@@ -281,7 +277,6 @@ class TestModels:
 
         assert repository.trainings() == []
 
-    @pytest.mark.costly
     def test_a_version_from_an_unknown_commit_is_retrained(self, repository: Repository) -> None:
         repository.commit("trainer/pipeline.py")
         repository.runner.folders("wine")

@@ -98,8 +98,8 @@ def deployment(tmp_path: Path) -> Deployment:
     return Deployment(tmp_path)
 
 
+@pytest.mark.costly
 class TestRelease:
-    @pytest.mark.costly
     def test_a_release_that_is_served_and_predicts_as_recorded_stays(
         self, deployment: Deployment
     ) -> None:
@@ -112,21 +112,18 @@ class TestRelease:
         assert deployment.actions() == ["release", "release"]
         assert not any("upgrade" in call for call in deployment.runner.calls("helm"))
 
-    @pytest.mark.costly
     def test_a_release_that_a_pod_does_not_serve_is_withdrawn(self, deployment: Deployment) -> None:
         outcomes = deployment.deploy(Service(release=1))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
         assert deployment.actions() == ["release", "release", "rollback"]
 
-    @pytest.mark.costly
     def test_a_release_that_predicts_differently_is_withdrawn(self, deployment: Deployment) -> None:
         outcomes = deployment.deploy(Service(predictions=[1, 1]))
 
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
         assert deployment.actions() == ["release", "release", "rollback"]
 
-    @pytest.mark.costly
     @pytest.mark.parametrize(
         "service",
         [Service(token_status=503), Service(predict_status=402), Service(predict_status=503)],
@@ -140,7 +137,6 @@ class TestRelease:
         assert (outcomes[WAIT], outcomes[CHECK]) == ("success", "failure")
         assert deployment.actions() == ["release", "release"]
 
-    @pytest.mark.costly
     def test_an_unreachable_cluster_withdraws_nothing_and_fails(
         self, deployment: Deployment
     ) -> None:
@@ -151,7 +147,6 @@ class TestRelease:
         assert (outcomes[WAIT], outcomes[CHECK]) == ("failure", "skipped")
         assert deployment.actions() == ["release", "release"]
 
-    @pytest.mark.costly
     def test_a_release_that_cannot_be_verified_never_goes_live(
         self, deployment: Deployment
     ) -> None:

@@ -27,9 +27,9 @@ async def weather(weather: App, open_app: OpenApp, company: Company) -> AsyncIte
         yield replace(weather, browser=browser)
 
 
+@pytest.mark.costly
 @pytest.mark.any_database
 class TestTrust:
-    @pytest.mark.costly
     async def test_an_id_token_with_a_wrong_claim_signs_nobody_in(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -43,7 +43,6 @@ class TestTrust:
         assert await count(database, ProviderIdentity) == 0
         await wait_for_audit(database, "provider_failed")
 
-    @pytest.mark.costly
     async def test_a_key_of_another_provider_is_refused(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -52,7 +51,6 @@ class TestTrust:
 
         assert (await come_back(weather)).status_code == 503
 
-    @pytest.mark.costly
     async def test_a_new_key_is_found(
         self, weather: App, company: Company, database: Database, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -66,7 +64,6 @@ class TestTrust:
         assert answer.status_code == 303
         assert company.calls.count("/jwks") == 2
 
-    @pytest.mark.costly
     async def test_the_userinfo_must_be_about_the_same_person(
         self, weather: App, company: Company, database: Database
     ) -> None:
@@ -81,7 +78,6 @@ class TestTrust:
         assert mixed_up.status_code == 503
         assert answer.status_code == 303
 
-    @pytest.mark.costly
     @pytest.mark.parametrize(
         "metadata",
         [
@@ -102,7 +98,6 @@ class TestTrust:
         assert answer.status_code == 503
         assert_safe_page(answer, targets=TARGET)
 
-    @pytest.mark.costly
     @pytest.mark.parametrize("issuer", ["https://evil.example.com", ""])
     async def test_a_response_of_a_mixed_up_provider_is_refused(
         self, weather: App, company: Company, issuer: str
@@ -115,7 +110,6 @@ class TestTrust:
         assert answer.status_code == 503
         assert "/token" not in company.calls
 
-    @pytest.mark.costly
     async def test_a_provider_that_is_away_is_a_page(
         self, weather: App, open_app: OpenApp, company: Company
     ) -> None:

@@ -18,8 +18,8 @@ from tests.integration.auth.signing.replicas import (
 )
 
 
+@pytest.mark.costly
 class TestPassphrase:
-    @pytest.mark.costly
     async def test_keys_are_encrypted_at_rest(self, database: Database, clock: Clock) -> None:
         replica = Replica(database, clock, vault=Vault(("a passphrase",)))
         await replica.keeper.refresh()
@@ -36,7 +36,6 @@ class TestPassphrase:
             with pytest.raises(WrongPassphrase):
                 await Replica(database, clock, vault=Vault(wrong)).keeper.refresh()
 
-    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("before", "after"),
         [

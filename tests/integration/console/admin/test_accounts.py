@@ -101,8 +101,8 @@ class TestSearch:
         assert (await visit(administrator, f"/admin/accounts/{account}")).status_code == 404
 
 
+@pytest.mark.costly
 class TestNotes:
-    @pytest.mark.costly
     async def test_a_note_is_saved_once_shown_as_text_and_deleted(
         self, administrator: AsyncClient, buyer: str, session: Session
     ) -> None:
@@ -120,7 +120,6 @@ class TestNotes:
         assert "The note is deleted." in text_of(deleted)
         assert "Call" not in text_of(deleted)
 
-    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("text", "problem"),
         [(" ", "Write something first."), ("bell\a", "Must be 1 to 2000 characters")],
@@ -137,7 +136,6 @@ class TestNotes:
         assert problem in text_of(answer)
         assert 'aria-describedby="f-text-error"' in answer.text
 
-    @pytest.mark.costly
     async def test_an_account_that_auth_does_not_know_cannot_have_notes(
         self, administrator: AsyncClient
     ) -> None:
@@ -151,8 +149,8 @@ class TestNotes:
         assert "Who is this?" in text_of(answer)
 
 
+@pytest.mark.costly
 class TestCredit:
-    @pytest.mark.costly
     async def test_a_form_that_is_sent_twice_adds_the_credit_once(
         self, administrator: AsyncClient, buyer: str
     ) -> None:
@@ -167,7 +165,6 @@ class TestCredit:
         assert "$25.00 added. The balance is now $25.00." in text_of(page)
         assert 'data-testid="balance">$25.00<' in page.text
 
-    @pytest.mark.costly
     @pytest.mark.parametrize(
         ("changes", "problem"),
         [
@@ -197,7 +194,6 @@ class TestCredit:
         assert kept["reason"] == (CREDIT | changes)["reason"]
         assert 'data-testid="balance">$0.00<' in answer.text
 
-    @pytest.mark.costly
     async def test_a_form_whose_answer_was_lost_can_be_sent_again(
         self, world: World, administrator: AsyncClient, buyer: str, losing_answers: None
     ) -> None:
@@ -250,8 +246,8 @@ class TestPlan:
         assert 'aria-invalid="true"' in answer.text or 'class="alert danger"' in answer.text
 
 
+@pytest.mark.costly
 class TestAccess:
-    @pytest.mark.costly
     async def test_a_user_is_disabled_and_enabled_again(
         self, administrator: AsyncClient, buyer: str
     ) -> None:
@@ -264,7 +260,6 @@ class TestAccess:
         assert "The user is disabled" in text_of(disabled)
         assert "The user is enabled" in text_of(enabled)
 
-    @pytest.mark.costly
     async def test_the_last_administrator_is_told_why_they_cannot_be_disabled(
         self, administrator: AsyncClient, session: Session
     ) -> None:
